@@ -1,0 +1,120 @@
+// Package store is the seam between the lock engine and the place where the keys of locks live.
+//
+// The engine (package ctxlock) owns contexts, trust windows, waiters, quorums and clean-up. A Store owns commands,
+// connections and notifications: it claims, extends, releases and looks at keys in batches and says what it found. It decides
+// nothing: whether an answer makes a lock, and for how long, is worked out in one place, in the engine.
+//
+// Package ctxlock has the Valkey store; package memlock has one in memory, for tests. Whoever writes another runs
+// the conformance suite in internal/conformance against it.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Forever is the TTL of a key that does not run out.
+const Forever time.Duration = 1<<63 - 1
+
+// WakeLife is how long a wake key (see Op) lives when nobody deletes it. Waiters ask for it again when it has run out.
+const WakeLife = time.Minute
+
+// Op is one key's part of a request. The engine fills in the upper half and the store the lower. Neither touches the
+// other's half, and a store does not touch an Op once its method has returned.
+type Op struct {
+	// Key is the key that the request is about.
+	Key string
+	// Owner is the owner value that is to be set, or that the key must have for anything to happen to it.
+	Owner string
+	// Wake is another key, or empty. Waiters watch it in order to be told of a release without being told of every
+	// extension. Claim makes sure that it exists and watches it; Release deletes it, which is what its watchers are told of.
+	Wake string
+	// Validity is how long the key is to live from now (Claim, Extend).
+	Validity time.Duration
+	// Force makes Claim take the key from whoever has it.
+	Force bool
+
+	// Holder is the owner value that the key has after the request; empty if there is no key. A store that knows only that it
+	// is not Owner says Unnamed.
+	Holder string
+	// TTL is how long the key had left to live when the store looked (Claim, Extend, Look), Forever if it does not run out.
+	TTL time.Duration
+	// WakeTTL is the same for the key Wake (Claim).
+	WakeTTL time.Duration
+	// Err is why there is no answer. Holder and TTL mean nothing beside it.
+	Err error
+	// Unknown tells, beside Err, that the request may have been carried out, or may still be, although no answer came.
+	Unknown bool
+}
+
+// Unnamed is the Holder of a key that somebody has whose owner value the store did not read.
+const Unnamed = "\x00unnamed"
+
+// Event tells that a watched key may have changed since it was last looked at. It is a hint, never a fact: it may come late,
+// twice, or not at all.
+type Event struct {
+	// Key is the key, unless All.
+	Key string
+	// All tells that events may have been lost, so that everything should be looked at again.
+	All bool
+}
+
+// Store keeps keys. Its methods are safe for use by many goroutines at once.
+//
+// Claim, Extend, Release and Look take Ops of one lane (see Lane), block until each has its answer and return at the latest when
+// ctx ends; what has no answer by then has Err set, and Unknown where the request was sent. They never fail as a whole.
+//
+// A store that watches (see Watches) watches each key of a Claim, Extend or Look from that request on and sends one Event
+// when the key changes after it. It may also send one for a change that the request itself made.
+type Store interface {
+	// Lane tells which lane a key travels on. Requests on one lane share a connection, so they are worth batching; a lane that
+	// stalls does not hold up the others.
+	Lane(key string) int
+
+	// Claim sets each key to its owner value with its validity, if the key does not exist or Force is set.
+	// A key that already has that owner value is left as it is and answered so, which makes a claim safe to repeat.
+	Claim(ctx context.Context, ops []Op)
+
+	// Extend gives each key its full validity again if it still has its owner value.
+	Extend(ctx context.Context, ops []Op)
+
+	// Release deletes each key that still has its owner value, and each Wake.
+	Release(ctx context.Context, ops []Op)
+
+	// Look reads the TTL of each key; its Holder is Unnamed or empty.
+	Look(ctx context.Context, ops []Op)
+
+	// Watches tells whether events come at all. A locker on a store that does not watch polls.
+	Watches() bool
+
+	// Echoes tells whether a watched key sends an event for changes made through this very store, too.
+	Echoes() bool
+
+	// Subscribe sets the function that receives events. It is called once, before any other method. The function does
+	// not block.
+	Subscribe(func(Event))
+
+	// Close ends what the store started, and gives up on what is still unanswered. It is bounded in time.
+	Close()
+}
+
+// permanent marks an error that waiting cannot mend.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// Permanent marks err as one that waiting cannot mend, such as a missing permission, so that waiters get it at
+// once. The error's text stays as it is, and errors.Is and errors.As see through the mark. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return permanent{err}
+}
+
+// IsPermanent tells whether err, or one that it wraps, was marked by Permanent.
+func IsPermanent(err error) bool {
+	var p permanent
+	return errors.As(err, &p)
+}
