@@ -1,0 +1,167 @@
+package ctxlock
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// answers reads the results of one request, in the order of its commands. What a server sends is untrusted: anything may be of
+// another type, or an error.
+type answers struct {
+	ctx     context.Context
+	results []valkey.ValkeyResult
+}
+
+func (a *answers) next() valkey.ValkeyResult {
+	r := a.results[0]
+	a.results = a.results[1:]
+	return r
+}
+
+// claim reads what came back for one key, and reports whether the key was set just now.
+func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
+	op.Err, op.Unknown, op.Holder, op.TTL, op.WakeTTL = nil, false, "", 0, 0
+	if op.Wake != "" {
+		a.next() // it does not matter who made it
+		op.WakeTTL, _ = a.ttl(op)
+	}
+	found, err := a.value(op)
+	switch {
+	case op.Force: // whatever was there, ours is there now
+		set, op.Holder = err == nil, op.Owner
+	case setGet:
+		set = err == nil && found == ""
+		op.Holder = found
+	default: // SET NX said OK or nothing, and GET says who has it
+		set = err == nil && found == "OK"
+		op.Holder, _ = a.value(op)
+	}
+	if set {
+		op.Holder = op.Owner
+	}
+	var exists bool
+	if op.TTL, exists = a.ttl(op); !exists {
+		op.Holder = ""
+	}
+	return set && op.Err == nil
+}
+
+// extendNative reads SET IFEQ GET, which answers with the value from before, and PTTL.
+func (a *answers) extendNative(op *store.Op) {
+	op.Err, op.Unknown, op.TTL = nil, false, 0
+	op.Holder, _ = a.value(op)
+	var exists bool
+	if op.TTL, exists = a.ttl(op); !exists {
+		op.Holder = ""
+	}
+}
+
+// extendScript reads the script's pair of the value from before and the TTL after.
+func (a *answers) extendScript(op *store.Op) {
+	op.Err, op.Unknown, op.Holder, op.TTL = nil, false, "", 0
+	pair, err := a.next().ToArray()
+	if err != nil {
+		a.fail(op, err)
+		return
+	}
+	if len(pair) != 2 {
+		a.fail(op, errStrange)
+		return
+	}
+	read := answers{ctx: a.ctx, results: []valkey.ValkeyResult{valkey.NewResult(pair[0], nil), valkey.NewResult(pair[1], nil)}}
+	read.extendNative(op)
+}
+
+func (a *answers) release(op *store.Op) {
+	op.Err, op.Unknown, op.Holder, op.TTL = nil, false, "", 0
+	if _, err := a.next().AsInt64(); err != nil {
+		a.fail(op, err)
+	}
+	if op.Wake != "" {
+		if err := a.next().Error(); err != nil && op.Err == nil {
+			a.fail(op, err)
+		}
+	}
+}
+
+func (a *answers) look(op *store.Op) {
+	op.Err, op.Unknown, op.Holder = nil, false, ""
+	var exists bool
+	if op.TTL, exists = a.ttl(op); exists {
+		op.Holder = store.Unnamed
+	}
+}
+
+// value reads a string that may be missing. An empty one is somebody's all the same, so it gets a name.
+func (a *answers) value(op *store.Op) (string, error) {
+	value, err := a.next().ToString()
+	switch {
+	case valkey.IsValkeyNil(err):
+		return "", nil
+	case err != nil:
+		a.fail(op, err)
+		return "", err
+	case value == "":
+		return store.Unnamed, nil
+	}
+	return value, nil
+}
+
+// ttl reads PTTL.
+func (a *answers) ttl(op *store.Op) (ttl time.Duration, exists bool) {
+	ms, err := a.next().AsInt64()
+	switch {
+	case err != nil:
+		a.fail(op, err)
+		return 0, false
+	case ms == -1 || ms > store.Forever.Milliseconds():
+		return store.Forever, true
+	case ms < 0:
+		return 0, false
+	}
+	return time.Duration(ms) * time.Millisecond, true
+}
+
+var errStrange = errors.New("an answer that the command does not give")
+
+// fail books an error. The first one counts: those behind it follow from it.
+func (a *answers) fail(op *store.Op, err error) {
+	if op.Err != nil {
+		return
+	}
+	refusal, refused := valkey.IsValkeyErr(err)
+	switch {
+	case refused && mendable(refusal.Error()):
+		op.Err = err
+	case refused, errors.Is(err, valkey.ErrClosing), errors.Is(err, valkey.ErrNoCache):
+		op.Err = store.Permanent(err)
+	case a.ctx.Err() != nil && errors.Is(err, a.ctx.Err()):
+		op.Err, op.Unknown = context.Cause(a.ctx), true
+	default:
+		op.Err, op.Unknown = err, !errors.Is(err, errUnsent)
+	}
+}
+
+func failAll(ops []store.Op, err error) {
+	for i := range ops {
+		ops[i].Err, ops[i].Unknown = err, false
+	}
+}
+
+// mendable tells whether a server's refusal is of a kind that passes. What is not known to pass comes back to the caller at once:
+// a wait that never ends hides the reason.
+func mendable(refusal string) bool {
+	code, _, _ := strings.Cut(refusal, " ")
+	switch code {
+	case "LOADING", "READONLY", "OOM", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "REDIRECT",
+		"MISCONF", "NOREPLICAS", "NOSCRIPT", "UNBLOCKED", "NOMASTERLINK", "FAILOVER":
+		return true
+	}
+	return strings.HasPrefix(refusal, "ERR max number of clients")
+}

@@ -1,0 +1,293 @@
+package ctxlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+var (
+	// errNoAnswer is what an attempt ends with when its time for an answer is over.
+	errNoAnswer = errors.New("no answer in time")
+	// errTooLate is for answers that came when the trust that they could give had already run out.
+	errTooLate = errors.New("the answer came too late to be of use")
+	// errOwnRemains is for a key that still has the owner value of an attempt of our own that was given up.
+	errOwnRemains = errors.New("the key is still being cleaned up after an attempt whose reply was lost")
+	// errSplit is for a majority that nobody got.
+	errSplit = errors.New("several wanted the lock at once and nobody got a majority of its keys")
+	// errVanished is for keys that were ours and gone again before the answer came.
+	errVanished = errors.New("the keys were gone again at once")
+)
+
+// manner is how a name is claimed.
+type manner struct {
+	force bool // take it from whoever has it
+	arm   bool // watch the wake key, too
+}
+
+// setback is what an attempt that failed has found out.
+type setback struct {
+	err error
+	// key is one that another holds, with its holder and its TTL; empty if none was seen.
+	key    string
+	holder string
+	ttl    time.Duration
+	// armed is how long the wake key will exist; zero if it was not asked for.
+	armed time.Duration
+	// remains tells that an own attempt's remains are in the way.
+	remains bool
+	// split tells that some keys were ours.
+	split bool
+}
+
+func (k *locker) try(ctx context.Context, name string) (*lock, error) {
+	return k.claimClean(ctx, name, manner{})
+}
+
+func (k *locker) force(ctx context.Context, name string) (*lock, error) {
+	return k.claimClean(ctx, name, manner{force: true})
+}
+
+// claimClean makes one attempt, and another one if all that was in its way were remains of our own: the lock is free then, and
+// saying anything else would be wrong.
+func (k *locker) claimClean(ctx context.Context, name string, how manner) (*lock, error) {
+	l, back := k.claim(ctx, name, how)
+	if l == nil && back.remains && k.sweepName(ctx, name) {
+		l, back = k.claim(ctx, name, how)
+	}
+	if l == nil {
+		return nil, back.err
+	}
+	return l, nil
+}
+
+// claim makes one attempt at a name: it sends for all keys at once and returns as soon as a majority has answered well, or
+// can no longer. What it leaves behind when it fails is cleaned up.
+func (k *locker) claim(ctx context.Context, name string, how manner) (*lock, setback) {
+	l := k.newLock(ctx, name)
+	if err := k.register(l); err != nil {
+		l.end(err)
+		return nil, setback{err: err}
+	}
+	defer k.work.Done()
+	if how.force {
+		k.yield(l)
+	}
+	if how.arm {
+		l.wakes = true
+	}
+	ops := l.claimOps(how)
+	l.timer = time.AfterFunc(k.patience.now(), l.expire)
+	l.ask(ops)
+
+	k.mu.Lock()
+	won := l.state == held
+	if won {
+		k.mu.Unlock()
+		return l, setback{}
+	}
+	back := k.appraise(ctx, l, ops)
+	remains := l.remainsOf(ops)
+	k.mu.Unlock()
+	l.end(back.err)
+	l.timer.Stop()
+	k.leave(name, remains, k.now()+k.validity)
+	return nil, back
+}
+
+// yield ends the contexts of this process's own holders of the name before it is taken from them.
+func (k *locker) yield(to *lock) {
+	k.mu.Lock()
+	var ending []*lock
+	for l := k.locks[to.name]; l != nil; l = l.next {
+		if l != to && l.state == held {
+			ending = append(ending, l)
+		}
+	}
+	for _, l := range ending {
+		to.wakes = to.wakes || l.wakes // the waiters that relied on it to touch the wake key rely on its successor
+		k.retire(l)
+	}
+	k.mu.Unlock()
+	for _, l := range ending {
+		l.end(&LostError{Name: l.name, Reason: Taken})
+	}
+}
+
+func (l *lock) claimOps(how manner) []store.Op {
+	ops := make([]store.Op, len(l.keys))
+	for i := range ops {
+		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner, Validity: l.k.validity, Force: how.force}
+	}
+	if how.arm {
+		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
+	}
+	return ops
+}
+
+// ask sends the claim on all lanes that its keys need and returns when it is decided. Answers that come later are booked
+// all the same: they strengthen the lock, or are cleaned up.
+func (l *lock) ask(ops []store.Op) {
+	groups := byLane(l.k.store, ops)
+	if groups == nil {
+		l.askLane(ops, nil, ops)
+		return
+	}
+	l.decided = make(chan struct{})
+	for _, indexes := range groups {
+		l.k.work.Go(func() { l.askLane(pick(ops, indexes), indexes, ops) }) // the caller has a place in work: it is open
+	}
+	<-l.decided
+}
+
+// askLane claims the keys of one lane. indexes tells which of the lock's keys they are, nil for all; the answers are
+// booked in all while the claim is undecided.
+func (l *lock) askLane(ops []store.Op, indexes []int, all []store.Op) {
+	sent := l.k.now()
+	l.k.store.Claim(l, ops)
+	if anyUnknown(ops) && l.Context.Err() == nil {
+		// The connection broke, and the claim may have been carried out. Asking again with the same owner value does no harm
+		// and tells; trust still counts from the first time.
+		l.k.store.Claim(l, ops)
+		for i := range ops {
+			ops[i].Unknown = ops[i].Err != nil
+		}
+	}
+	k := l.k
+	k.mu.Lock()
+	if l.state == over {
+		remains := l.remainsOf(ops)
+		k.mu.Unlock()
+		k.leave(l.name, remains, sent+k.validity)
+		return
+	}
+	for j := range ops {
+		i := j
+		if indexes != nil {
+			i = indexes[j]
+			all[i] = ops[j]
+		}
+		l.book(i, sent, &ops[j])
+	}
+	l.unanswered -= len(ops)
+	k.judge(l, sent)
+	k.mu.Unlock()
+}
+
+func anyUnknown(ops []store.Op) bool {
+	for i := range ops {
+		if ops[i].Unknown {
+			return true
+		}
+	}
+	return false
+}
+
+// judge decides a claim if what has been answered so far decides it. Under k.mu.
+func (k *locker) judge(l *lock, sent time.Duration) {
+	switch {
+	case l.state == held: // a late answer has strengthened it
+		l.trusted.Store(int64(l.until()))
+	case l.count(mine) >= k.majority:
+		k.begin(l, sent)
+	case l.count(mine)+l.unanswered < k.majority:
+		l.giveUp()
+	}
+}
+
+// begin makes a claim that has its majority a held lock, unless that comes too late to be of use. Under k.mu.
+func (k *locker) begin(l *lock, sent time.Duration) {
+	now := k.now()
+	until := l.until()
+	if until <= now || l.Context.Err() != nil || k.ended {
+		l.giveUp()
+		return
+	}
+	k.patience.learn(now - sent)
+	l.state = held
+	l.trusted.Store(int64(until))
+	l.timer.Reset(until - now)
+	l.due = sent + k.interval
+	if l.again {
+		l.due = now
+	}
+	k.schedule(l)
+	l.decide()
+}
+
+// giveUp ends a claim without success. Under k.mu.
+func (l *lock) giveUp() {
+	l.k.retire(l)
+	l.decide()
+}
+
+func (l *lock) decide() {
+	if l.decided != nil {
+		close(l.decided)
+	}
+}
+
+// remainsOf picks what a claim that failed has left on the servers, or may have.
+func (l *lock) remainsOf(ops []store.Op) (remains []store.Op) {
+	for i := range ops {
+		if op := &ops[i]; op.Unknown || op.Err == nil && op.Holder == l.owner {
+			remains = append(remains, store.Op{Key: op.Key, Owner: op.Owner, Unknown: op.Unknown})
+		}
+	}
+	return remains
+}
+
+// appraise says why a claim failed, from the answers that it has. Under k.mu.
+func (k *locker) appraise(ctx context.Context, l *lock, ops []store.Op) setback {
+	back := setback{split: l.count(mine) > 0}
+	var fault error
+	for i := range ops {
+		op := &ops[i]
+		switch {
+		case op.Err != nil:
+			if fault == nil || store.IsPermanent(op.Err) {
+				fault = op.Err
+			}
+		case op.Holder == "" || op.Holder == l.owner:
+		case k.isRemains(op.Holder):
+			back.remains = true
+		case back.key == "" || op.TTL < back.ttl:
+			back.key, back.holder, back.ttl = op.Key, op.Holder, op.TTL
+		}
+		if op.Wake != "" && op.Err == nil {
+			back.armed = op.WakeTTL
+		}
+	}
+	back.err = k.explain(ctx, l, back, fault)
+	return back
+}
+
+// explain finds the error for a claim that failed.
+func (k *locker) explain(ctx context.Context, l *lock, back setback, fault error) error {
+	about := func(err error) error { return fmt.Errorf("ctxlock: %s: %w", quote(l.name), err) }
+	switch {
+	case k.ended:
+		return ErrLockerClosed
+	case ctx.Err() != nil:
+		return ctxError(ctx, nil)
+	case back.key != "" && fault != nil:
+		return about(fmt.Errorf("%w: held by another; %w", ErrNotLocked, fault))
+	case back.key != "":
+		return about(fmt.Errorf("%w: held by another", ErrNotLocked))
+	case l.count(mine) >= k.majority:
+		return about(errTooLate)
+	case fault != nil:
+		return about(fault)
+	case back.remains:
+		return about(errOwnRemains)
+	case back.split:
+		return about(errSplit)
+	case l.unanswered > 0:
+		return about(errNoAnswer)
+	default:
+		return about(errVanished)
+	}
+}

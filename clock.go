@@ -1,0 +1,94 @@
+package ctxlock
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// serverClock is what is known of one server's wall clock. Nothing rests on that clock being right, only on noticing when
+// it jumps.
+//
+// It has two uses. Keys can be given an expiry in the server's own time (PXAT), so that a claim which is held up on its way,
+// perhaps until after its sender has died, cannot plant a key that nobody owns. And when the clock has jumped ahead, keys have run
+// out before their time while their holders may still trust them: then no claim is believed until that trust must be over.
+type serverClock struct {
+	tolerance time.Duration // how far the clock may be from where it is expected, besides drift
+
+	mu       sync.Mutex
+	known    bool
+	ahead    time.Duration // server's time less ours, at the most
+	spread   time.Duration // and at the least this much less than that
+	seen     time.Duration // when that was learned
+	distrust time.Duration // until when claims are not believed
+}
+
+const (
+	// freshFor is how long what is known is good enough to set an expiry by.
+	freshFor = 10 * time.Second
+	// driftPart is how much clocks may drift apart: one part in 2000 is the most by which NTP slews.
+	driftPart = 2000
+)
+
+type clockStep int
+
+const (
+	steady clockStep = iota
+	jumpedAhead
+	jumpedBack
+)
+
+// deadline gives the server's time at which a key runs out that is to live for validity from now, in milliseconds. It errs
+// on the late side. ok is false if the clock is not known well enough.
+func (c *serverClock) deadline(now, validity time.Duration) (ms int64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known || now-c.seen > freshFor {
+		return 0, false
+	}
+	return (now + c.ahead + validity).Milliseconds() + 1, true
+}
+
+// stale tells whether the clock should be asked for.
+func (c *serverClock) stale(now time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.known || now-c.seen > freshFor/2
+}
+
+// observe learns from a server's time that was read at some moment between sent and now. If the clock has jumped ahead, claims
+// are not believed for the given validity.
+func (c *serverClock) observe(server, sent, now, validity time.Duration) clockStep {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	step := steady
+	if c.known {
+		tolerance := c.tolerance + (now-c.seen)/driftPart
+		switch {
+		case server-now > c.ahead+tolerance:
+			step = jumpedAhead
+			c.distrust = now + validity
+		case server-sent < c.ahead-c.spread-tolerance:
+			step = jumpedBack
+		}
+	}
+	c.known, c.ahead, c.spread, c.seen = true, server-sent, now-sent, now
+	return step
+}
+
+// forget is for when another server may answer from now on.
+func (c *serverClock) forget() {
+	c.mu.Lock()
+	c.known = false
+	c.mu.Unlock()
+}
+
+// distrusted gives an error while claims are not to be believed.
+func (c *serverClock) distrusted(now time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now >= c.distrust {
+		return nil
+	}
+	return fmt.Errorf("the server's clock jumped ahead, so keys ran out before their time: no claims for another %v", c.distrust-now)
+}

@@ -1,0 +1,34 @@
+// Package ctxlock provides distributed locks on Valkey and Redis that are held as a context.
+//
+//	ctx, cancel, err := locker.WithContext(ctx, "invoice/4711")
+//	if err != nil {
+//		return err
+//	}
+//	defer cancel()
+//	return pay(ctx) // ctx ends before anybody else can hold "invoice/4711"
+//
+// The context that a lock is held as ends, with the reason as its cause, before anybody else can hold the lock. It ends when
+// cancel is called, when the lock is lost, when the Locker is closed, and when the caller's own context ends. While it lives, the
+// lock is extended in the background.
+//
+// # Guarantee
+//
+// Unless a lock is taken by force, two contexts for one name are never alive at once while a majority of the keys' nodes keep
+// their data, monotonic clocks run at rates that differ by less than the margin (5 % of KeyValidity and 5 ms), and no process is
+// stopped for longer than the margin between checking its context and acting.
+//
+// Where that is not enough, because a process may be stopped or a server may lose what it has acknowledged, the resource that
+// the lock guards has to check who writes to it.
+//
+// # How it works
+//
+// A lock is a majority of 2N-1 keys with an expiry, as in Redlock (https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/).
+// The keys go out at once and cost one round trip. Trust in an answer counts from before its request was sent, on the monotonic
+// clock, and a timer ends the context when it runs out, whatever the network does. Servers tell waiters and holders of changes by
+// client-side caching (CLIENT TRACKING); that is only ever a hint to look, and beside each hint there is a timer.
+//
+// # Moving from valkeylock
+//
+// The package is a drop-in for github.com/valkey-io/valkey-go/valkeylock: the calls, options, errors and keys are the same, and a
+// fleet may run both at once. With KeyPrefix "rueidislock" the same is true of rueidislock. README lists what is different on purpose.
+package ctxlock

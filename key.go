@@ -1,0 +1,39 @@
+package ctxlock
+
+import (
+	"strconv"
+	"strings"
+)
+
+// A lock's keys are valkeylock's, so that a fleet can run both: prefix:i:name. The wake key, which only ctxlock's waiters
+// know, has the letter w in the place of the number.
+const wakeMark = "w"
+
+func keyOf(prefix string, i int, name string) string {
+	return prefix + ":" + strconv.Itoa(i) + ":" + name
+}
+
+func wakeKeyOf(prefix, name string) string {
+	return prefix + ":" + wakeMark + ":" + name
+}
+
+// parseKey takes a key apart that a server spoke of. Anything may stand under the prefix, and servers speak of foreign keys
+// too, so nothing is taken for granted: ok is false for every key that keyOf and wakeKeyOf do not make.
+func parseKey(prefix, key string, keys int) (name string, i int, wake, ok bool) {
+	rest, found := strings.CutPrefix(key, prefix+":")
+	if !found {
+		return "", 0, false, false
+	}
+	mark, name, found := strings.Cut(rest, ":")
+	if !found || name == "" {
+		return "", 0, false, false
+	}
+	if mark == wakeMark {
+		return name, 0, true, true
+	}
+	i, err := strconv.Atoi(mark)
+	if err != nil || i < 0 || i >= keys || strconv.Itoa(i) != mark {
+		return "", 0, false, false
+	}
+	return name, i, false, true
+}

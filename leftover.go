@@ -1,0 +1,182 @@
+package ctxlock
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// leftover is what an attempt that was given up, or a release that was not confirmed, may have left on one lane. Upkeep
+// sweeps it until the store has confirmed that it is gone or until it must have run out by itself.
+type leftover struct {
+	name  string
+	lane  int
+	ops   []store.Op
+	until time.Duration // by then nothing is left of it
+	due   time.Duration // when to sweep next
+	pause time.Duration // how long to wait after that
+	busy  bool          // a sweep is under way
+	// late tells that a claim was not answered, so that it may still be on its way: one confirmed sweep is not enough.
+	late bool
+}
+
+const (
+	firstSweepPause = 20 * time.Millisecond
+	mostSweepPause  = time.Second
+	// lateFor is how much longer than its validity a claim that was never answered is watched for. It may lie in the buffers of a
+	// connection that stalls, and valkey-go gives such a connection up after 10 s.
+	lateFor = 15 * time.Second
+)
+
+// leave books what may be left of a lock, and has it swept at once. until is when its keys will have run out.
+func (k *locker) leave(name string, ops []store.Op, until time.Duration) {
+	if len(ops) == 0 {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, group := range laneGroups(k.store, ops) {
+		rest := &leftover{name: name, lane: k.store.Lane(ops[group[0]].Key), ops: pick(ops, group), until: until, due: k.now(), pause: firstSweepPause}
+		for i := range rest.ops {
+			rest.late = rest.late || rest.ops[i].Unknown
+		}
+		if rest.late {
+			rest.until += lateFor
+		}
+		// Somebody may have seen our value and be waiting for it to go.
+		rest.ops[0].Wake = wakeKeyOf(k.prefix, name)
+		k.leftovers[rest] = struct{}{}
+	}
+	k.kickLocked()
+}
+
+// isRemains tells whether an owner value is that of a leftover. Under k.mu.
+func (k *locker) isRemains(owner string) bool {
+	for rest := range k.leftovers {
+		if rest.ops[0].Owner == owner {
+			return true
+		}
+	}
+	return false
+}
+
+// dueSweeps takes the leftovers that are to be swept now, and tells when the next one is. Under k.mu.
+func (k *locker) dueSweeps(now, next time.Duration) ([]*leftover, time.Duration) {
+	var due []*leftover
+	for rest := range k.leftovers {
+		switch {
+		case rest.busy:
+		case now > rest.until:
+			delete(k.leftovers, rest)
+		case rest.due <= now:
+			rest.busy = true
+			due = append(due, rest)
+		default:
+			next = min(next, rest.due)
+		}
+	}
+	return due, next
+}
+
+// sweep releases a leftover once, and books what came of it.
+func (k *locker) sweep(rest *leftover) {
+	ctx, cancel := context.WithTimeout(k.life, k.patience.now())
+	defer cancel()
+	ops := append([]store.Op(nil), rest.ops...)
+	k.release(ctx, ops)
+
+	k.mu.Lock()
+	rest.busy = false
+	rest.due = k.now() + rest.pause
+	rest.pause = min(2*rest.pause, mostSweepPause)
+	if !rest.late && len(unconfirmed(ops)) == 0 {
+		delete(k.leftovers, rest)
+	}
+	k.kickLocked()
+	k.mu.Unlock()
+	k.wakeLine(rest.name)
+}
+
+// sweepName sweeps the leftovers of one name now, and reports whether all of that was confirmed in time.
+func (k *locker) sweepName(ctx context.Context, name string) bool {
+	ctx, cancel := context.WithTimeout(ctx, k.patience.now())
+	defer cancel()
+	k.mu.Lock()
+	var ops []store.Op
+	for rest := range k.leftovers {
+		if rest.name == name {
+			ops = append(ops, rest.ops...)
+		}
+	}
+	k.mu.Unlock()
+	k.letGo(ctx, ops)
+	return len(unconfirmed(ops)) == 0
+}
+
+// letGo releases keys of any lanes, all lanes at once, and returns when each has its answer or ctx has ended.
+func (k *locker) letGo(ctx context.Context, ops []store.Op) {
+	groups := byLane(k.store, ops)
+	if groups == nil {
+		k.release(ctx, ops)
+		return
+	}
+	var lanes sync.WaitGroup
+	for _, indexes := range groups {
+		lanes.Go(func() {
+			asked := pick(ops, indexes)
+			k.release(ctx, asked)
+			for j, i := range indexes {
+				ops[i] = asked[j]
+			}
+		})
+	}
+	lanes.Wait()
+}
+
+// release releases keys of one lane. If the connection breaks, it asks once more on a new one: releasing twice does no harm.
+func (k *locker) release(ctx context.Context, ops []store.Op) {
+	if len(ops) == 0 {
+		return
+	}
+	k.store.Release(ctx, ops)
+	if anyUnknown(ops) && ctx.Err() == nil {
+		k.store.Release(ctx, ops)
+	}
+}
+
+// byLane groups ops, by their indexes, by the lanes that they travel on. Nil means that one lane takes them all.
+func byLane(s store.Store, ops []store.Op) [][]int {
+	for i := 1; i < len(ops); i++ {
+		if s.Lane(ops[i].Key) != s.Lane(ops[0].Key) {
+			return laneGroups(s, ops)
+		}
+	}
+	return nil
+}
+
+func laneGroups(s store.Store, ops []store.Op) [][]int {
+	var groups [][]int
+	at := make(map[int]int)
+	for i := range ops {
+		lane := s.Lane(ops[i].Key)
+		g, ok := at[lane]
+		if !ok {
+			g = len(groups)
+			at[lane] = g
+			groups = append(groups, nil)
+		}
+		groups[g] = append(groups[g], i)
+	}
+	return groups
+}
+
+// pick copies the ops with these indexes.
+func pick(ops []store.Op, indexes []int) []store.Op {
+	picked := make([]store.Op, len(indexes))
+	for j, i := range indexes {
+		picked[j] = ops[i]
+	}
+	return picked
+}

@@ -1,0 +1,287 @@
+package ctxlock
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// state is where a lock is in its life. It only ever moves on.
+type state int8
+
+const (
+	claiming state = iota // its keys are being asked for
+	held                  // a majority of its keys answered well, and trust has not run out
+	over                  // given up, released or lost
+)
+
+// lock is one attempt at a name, and, if that succeeds, the holding of it. It is also the context that its holder gets.
+type lock struct {
+	// Context is what end ends, and a child of the caller's.
+	context.Context
+	end context.CancelCauseFunc
+
+	k     *locker
+	name  string
+	owner string
+
+	// timer calls expire: while claiming when patience is over, while held when trust is.
+	timer *time.Timer
+	// trusted is when trust ends, as k.now counts; zero until the lock is held. It is what Err goes by.
+	trusted atomic.Int64
+	// letting is done once: the release.
+	letting sync.Once
+	// decided is closed when claiming is over; nil if one goroutine asks for all the keys.
+	decided chan struct{}
+
+	// All that follows is under k.mu.
+	state      state
+	keys       []lockKey
+	unanswered int           // keys that still owe an answer to the claim
+	asking     int           // requests to extend that are under way
+	again      bool          // something happened since the last look was sent: look again
+	wakes      bool          // somebody may be waiting on the wake key: delete it on release
+	due        time.Duration // when to extend next, while on the agenda
+	place      int           // index in the agenda, or offAgenda
+	lastErr    error         // why the last extension failed
+	next, prev *lock         // others of this name in this process
+
+	single [1]lockKey // what keys points to when there is only one
+}
+
+// lockKey is what is known of one of a lock's keys.
+type lockKey struct {
+	name     string
+	standing standing
+	until    time.Duration // trust in this key, as k.now counts
+	lives    time.Duration // when the key runs out unless it is extended
+	watched  bool          // the store will send an event when it changes
+	echo     bool          // and the next one will be of our own making
+}
+
+// standing is what was last heard of a key.
+type standing int8
+
+const (
+	unheard standing = iota // nothing, or only errors
+	mine
+	gone
+	taken
+)
+
+const offAgenda = -1
+
+func (k *locker) newLock(ctx context.Context, name string) *lock {
+	l := &lock{k: k, name: name, owner: k.newOwner(), place: offAgenda}
+	l.Context, l.end = context.WithCancelCause(ctx)
+	if n := k.keys(); n == 1 {
+		l.keys = l.single[:]
+	} else {
+		l.keys = make([]lockKey, n)
+	}
+	for i := range l.keys {
+		l.keys[i].name = keyOf(k.prefix, i, name)
+	}
+	l.unanswered = len(l.keys)
+	return l
+}
+
+// Err is context.Context's. It does not wait for a timer to notice that trust has run out: a process that was stopped and goes
+// on must not read "still held" before the runtime has come round to its timers.
+func (l *lock) Err() error {
+	if until := l.trusted.Load(); until != 0 && l.k.now() >= time.Duration(until) {
+		l.expire()
+	}
+	return l.Context.Err()
+}
+
+// trustUntil is the rule that every belief in a lock rests on: it is counted from before the request was sent, and ends a
+// margin before the key can. ttl is what the server said the key had left, which counts where it is less.
+func trustUntil(sent, validity, ttl time.Duration) time.Duration {
+	return sent + min(validity, ttl) - marginOf(validity)
+}
+
+// book notes what a store answered about key i, to a request sent at the given time. Under k.mu.
+func (l *lock) book(i int, sent time.Duration, op *store.Op) {
+	key := &l.keys[i]
+	switch {
+	case op.Err != nil: // nothing was learned
+		l.lastErr = op.Err
+	case op.Holder == l.owner:
+		key.standing = mine
+		key.watched = true
+		key.until = trustUntil(sent, l.k.validity, op.TTL)
+		key.lives = key.until + marginOf(l.k.validity)
+		l.lastErr = nil
+	case op.Holder == "":
+		key.standing = gone
+	default:
+		key.standing = taken
+	}
+}
+
+// until is when trust in the lock ends: up to then, a majority of the keys cannot have run out.
+func (l *lock) until() time.Duration {
+	if len(l.keys) == 1 {
+		return l.keys[0].until
+	}
+	ends := make([]time.Duration, 0, 8)
+	for i := range l.keys {
+		if l.keys[i].standing == mine {
+			ends = append(ends, l.keys[i].until)
+		}
+	}
+	if len(ends) < l.k.majority {
+		return 0
+	}
+	slices.Sort(ends)
+	return ends[len(ends)-l.k.majority]
+}
+
+// count tells how many keys have the standing.
+func (l *lock) count(s standing) (n int) {
+	for i := range l.keys {
+		if l.keys[i].standing == s {
+			n++
+		}
+	}
+	return n
+}
+
+// expire is what the timer calls. It looks at the clock itself, so a call too many does no harm.
+func (l *lock) expire() {
+	k := l.k
+	k.mu.Lock()
+	switch l.state {
+	case claiming:
+		l.giveUp()
+		k.mu.Unlock()
+		l.end(errNoAnswer)
+		return
+	case held:
+		if rest := l.until() - k.now(); rest > 0 { // it was extended meanwhile
+			l.timer.Reset(rest)
+			k.mu.Unlock()
+			return
+		}
+		cause := &LostError{Name: l.name, Reason: Expired, Err: l.lastErr}
+		k.retire(l)
+		k.mu.Unlock()
+		l.end(cause)
+		return
+	}
+	k.mu.Unlock()
+}
+
+// lose ends a held lock whose majority is gone. Under k.mu; the caller ends the context with the cause, after k.mu
+// and before anything else, and then lets go of what is left.
+func (l *lock) lose() *LostError {
+	cause := &LostError{Name: l.name, Reason: Deleted, Err: l.lastErr}
+	if l.count(taken) > 0 {
+		cause.Reason = Taken
+	} else if l.ranOut() {
+		cause.Reason = Expired
+	}
+	l.k.retire(l)
+	return cause
+}
+
+// ranOut tells whether the keys that are gone had lived their time.
+func (l *lock) ranOut() bool {
+	now := l.k.now()
+	for i := range l.keys {
+		if l.keys[i].standing == gone && now < l.keys[i].lives {
+			return false
+		}
+	}
+	return true
+}
+
+// release is the cancel function. The first call does the work; others wait for it.
+func (l *lock) release() { l.letting.Do(l.letGo) }
+
+func (l *lock) letGo() {
+	k := l.k
+	l.end(ErrReleased) // first of all: nobody may hold the lock while this context lives
+	k.mu.Lock()
+	k.retire(l)
+	if k.ended {
+		k.mu.Unlock() // Close has taken the keys over
+		return
+	}
+	k.work.Add(1)
+	defer k.work.Done()
+	ops := l.releaseOps()
+	k.mu.Unlock()
+
+	l.timer.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), min(k.patience.now(), closeTime))
+	k.letGo(ctx, ops)
+	cancel()
+	k.leave(l.name, unconfirmed(ops), k.now()+k.validity)
+	k.wakeLine(l.name)
+}
+
+// releaseOps is what gives all the keys back, whatever is known of them. Under k.mu.
+func (l *lock) releaseOps() []store.Op {
+	ops := make([]store.Op, len(l.keys))
+	for i := range l.keys {
+		ops[i].Key, ops[i].Owner = l.keys[i].name, l.owner
+	}
+	if l.wakes {
+		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
+	}
+	return ops
+}
+
+// unconfirmed picks the ops that have no answer.
+func unconfirmed(ops []store.Op) (rest []store.Op) {
+	for i := range ops {
+		if ops[i].Err != nil && !store.IsPermanent(ops[i].Err) {
+			rest = append(rest, ops[i])
+		}
+	}
+	return rest
+}
+
+// register puts a lock that is about to be claimed into the books, so that events find it from before its request is sent.
+// It fails once the locker is closed; otherwise the caller has a place in k.work.
+func (k *locker) register(l *lock) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended {
+		return ErrLockerClosed
+	}
+	k.work.Add(1)
+	if first := k.locks[l.name]; first != nil {
+		first.prev, l.next = l, first
+	}
+	k.locks[l.name] = l
+	return nil
+}
+
+// retire takes a lock out of all books. Under k.mu; a second call does nothing.
+func (k *locker) retire(l *lock) {
+	l.state = over
+	k.agenda.remove(l)
+	switch {
+	case l.prev != nil:
+		l.prev.next = l.next
+	case k.locks[l.name] == l && l.next != nil:
+		k.locks[l.name] = l.next
+	case k.locks[l.name] == l:
+		delete(k.locks, l.name)
+	}
+	if l.next != nil {
+		l.next.prev = l.prev
+	}
+	l.next, l.prev = nil, nil
+}
+
+// String keeps fmt from walking through the engine when somebody prints the context.
+func (l *lock) String() string { return fmt.Sprintf("%v.WithLock(%s)", l.Context, quote(l.name)) }

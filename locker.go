@@ -1,0 +1,355 @@
+package ctxlock
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// Locker hands out locks that are held as contexts. All of its methods are safe for use by many goroutines at once.
+//
+// The three calls that take a lock share their terms. The returned context is a child of ctx. It ends, with the reason as its
+// cause (see context.Cause), before anybody else can hold the lock: ErrReleased after cancel, a *LostError after a loss,
+// ErrLockerClosed after Close, or ctx's own cause. When ctx ends, that is not a release: the returned context ends, and the
+// lock stays taken, no longer extended, until cancel is called or until it runs out after KeyValidity, because guarded work may
+// still be unwinding. So call cancel when the work is over, always.
+//
+// cancel ends the context, gives the lock back and returns when the servers have confirmed that or after a bounded time; what
+// they have not confirmed is tried again in the background. It is never nil, even beside an error, and may be called
+// many times, from any goroutine, and after Close.
+//
+// Names are any non-empty strings of at most 64 KiB. A nil ctx, and a name that is not allowed, are errors at once. Beside
+// an error, the returned context has already ended, with that error as its cause.
+type Locker interface {
+	// WithContext takes the lock, waiting for it as long as it takes. It returns early with an error that waiting cannot
+	// mend (no permission, a key of another type), with ErrLockerClosed, and when ctx ends: then the error wraps ctx's error, ctx's
+	// cause and the error of the last attempt.
+	WithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
+	// TryWithContext takes the lock if it is free and returns ErrNotLocked, in one round trip, if another holds it. If
+	// the servers could not be asked, it returns their error without ErrNotLocked.
+	TryWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
+	// Client is the client that the Locker uses. It is nil on a store other than Valkey. Close closes it.
+	Client() valkey.Client
+	// ForceWithContext takes the lock from whoever has it. A holder in this Locker has its context ended before the lock is
+	// taken, whatever comes of the taking; one elsewhere is told by its server, and has its context ended, with
+	// Reason Taken, when word arrives or at its next extension. This is the one call after which two contexts may be alive at once.
+	ForceWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
+	// Close ends every context that this Locker handed out, with ErrLockerClosed, releases what is held, makes waiting calls
+	// return ErrLockerClosed, and closes the client. It returns when all that is done, or after a few seconds if the servers do
+	// not answer. A second call waits for the first.
+	Close()
+}
+
+// NewLocker makes a Locker on the Valkey or Redis servers that option.ClientOption describes: standalone, Sentinel or Cluster.
+// It connects, and returns the client's error if that fails. An option that contradicts itself is an error at once.
+//
+// A Locker keeps one connection for each node, and one goroutine, whatever the number of locks.
+//
+// Waiters and holders are told of changes by client-side caching (CLIENT TRACKING). Where there is none, because of
+// ClientOption.DisableCache or of a ClientBuilder that built something else, the Locker polls: a waiter asks every 10 to 500 ms,
+// less often the longer it waits, so a change of hands takes up to half a second longer, and a holder learns of a
+// takeover or a deletion only at its next extension.
+func NewLocker(option LockerOption) (Locker, error) {
+	option, err := option.settled()
+	if err != nil {
+		return nil, err
+	}
+	servers, err := openValkey(option)
+	if err != nil {
+		return nil, err
+	}
+	k := newLocker(servers, option)
+	k.client = servers.client
+	return k, nil
+}
+
+// NewLockerOnStore makes a Locker on a store of another kind; ClientBuilder, ClientOption, NoLoopTracking and FallbackSETPX are
+// not used. The Locker closes the store when it is closed.
+func NewLockerOnStore(s store.Store, option LockerOption) (Locker, error) {
+	if s == nil {
+		return nil, errors.New("ctxlock: nil store")
+	}
+	option, err := option.settled()
+	if err != nil {
+		return nil, err
+	}
+	return newLocker(s, option), nil
+}
+
+// locker is the engine: it knows what this process holds and wants, and asks a store for the rest.
+type locker struct {
+	store  store.Store
+	client valkey.Client // nil unless the store is Valkey
+
+	prefix   string
+	majority int
+	validity time.Duration
+	interval time.Duration
+	patience patience
+
+	start  time.Time // what now counts from
+	id     string    // first part of every owner value of this locker
+	serial atomic.Uint64
+
+	life    context.Context // ends when Close begins
+	endLife context.CancelFunc
+	work    sync.WaitGroup // goroutines of the engine, and calls under way; Add only under mu while not ended
+	kick    chan struct{}  // of one: upkeep looks at the agenda again
+	closed  sync.Once
+
+	// mu guards what follows, and the fields of locks and lines that say so. Nothing blocks and nobody else's code runs under it.
+	mu        sync.Mutex
+	ended     bool
+	locks     map[string]*lock // by name: a list, by lock.next, of those being claimed or held
+	lines     map[string]*line // by name: who waits
+	agenda    agenda           // held locks, by when they are to be extended
+	leftovers map[*leftover]struct{}
+	wakeAt    time.Duration // when upkeep looks at the agenda next
+}
+
+func newLocker(s store.Store, option LockerOption) *locker {
+	k := &locker{
+		store:     s,
+		prefix:    option.KeyPrefix,
+		majority:  int(option.KeyMajority),
+		validity:  option.KeyValidity,
+		interval:  option.ExtendInterval,
+		patience:  patience{set: option.TryNextAfter, window: windowOf(option.KeyValidity)},
+		start:     time.Now(),
+		id:        newID(),
+		kick:      make(chan struct{}, 1),
+		locks:     make(map[string]*lock),
+		lines:     make(map[string]*line),
+		leftovers: make(map[*leftover]struct{}),
+	}
+	k.life, k.endLife = context.WithCancel(context.Background())
+	s.Subscribe(k.onEvent)
+	k.work.Go(k.upkeep)
+	return k
+}
+
+// ownerMark begins the owner values of ctxlock. Waiters tell by it that a holder will touch the wake key.
+const ownerMark = "ctxlock/"
+
+func newID() string {
+	var random [16]byte
+	rand.Read(random[:]) // never fails
+	return ownerMark + base64.RawURLEncoding.EncodeToString(random[:]) + "/"
+}
+
+// newOwner makes the owner value of one attempt. No two attempts share one, so that the clean-up after one cannot take the
+// key of another.
+func (k *locker) newOwner() string {
+	var buf [64]byte
+	return string(strconv.AppendUint(append(buf[:0], k.id...), k.serial.Add(1), 36))
+}
+
+// now is the time on the monotonic clock.
+func (k *locker) now() time.Duration { return time.Since(k.start) }
+
+// keys is how many keys a lock has.
+func (k *locker) keys() int { return 2*k.majority - 1 }
+
+func (k *locker) Client() valkey.Client { return k.client }
+
+func (k *locker) WithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error) {
+	return k.take(ctx, name, k.wait)
+}
+
+func (k *locker) TryWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error) {
+	return k.take(ctx, name, k.try)
+}
+
+func (k *locker) ForceWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error) {
+	return k.take(ctx, name, k.force)
+}
+
+// take is what the three calls share: the checks before, and the shape of the answer after.
+func (k *locker) take(ctx context.Context, name string, how func(context.Context, string) (*lock, error)) (context.Context, context.CancelFunc, error) {
+	if err := checkCall(ctx, name); err != nil {
+		return failed(context.Background(), err)
+	}
+	if err := ctx.Err(); err != nil {
+		return failed(ctx, ctxError(ctx, nil))
+	}
+	l, err := how(ctx, name)
+	if err != nil {
+		return failed(ctx, err)
+	}
+	return l, l.release, nil
+}
+
+func checkCall(ctx context.Context, name string) error {
+	switch {
+	case ctx == nil:
+		return errors.New("ctxlock: nil context")
+	case name == "":
+		return errors.New("ctxlock: empty name")
+	case len(name) > longestName:
+		return fmt.Errorf("ctxlock: name of %d bytes is longer than %d", len(name), longestName)
+	}
+	return nil
+}
+
+// failed gives what callers get beside an error: never nil, and nothing that looks like a lock.
+func failed(ctx context.Context, err error) (context.Context, context.CancelFunc, error) {
+	ctx, end := context.WithCancelCause(ctx)
+	end(err)
+	return ctx, func() {}, err
+}
+
+// ctxError is the error of a call whose context has ended. It wraps the context's error, its cause where that says more,
+// and the last attempt's error.
+func ctxError(ctx context.Context, last error) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); cause != nil && cause != err {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	if last != nil {
+		err = fmt.Errorf("%w (last attempt: %w)", err, last)
+	}
+	return fmt.Errorf("ctxlock: %w", err)
+}
+
+// onEvent takes hints from the store. It runs on the store's own goroutine and must not block it.
+func (k *locker) onEvent(event store.Event) {
+	if event.All {
+		k.lookAtAll()
+		return
+	}
+	name, i, wake, ok := parseKey(k.prefix, event.Key, k.keys())
+	if !ok {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if line := k.lines[name]; line != nil {
+		line.signal(wake)
+	}
+	if !wake {
+		for l := k.locks[name]; l != nil; l = l.next {
+			k.touched(l, i)
+		}
+	}
+}
+
+// lookAtAll has everything looked at again, because events may have been lost.
+func (k *locker) lookAtAll() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, line := range k.lines {
+		line.signal(true)
+	}
+	for _, first := range k.locks {
+		for l := first; l != nil; l = l.next {
+			for i := range l.keys {
+				l.keys[i].echo = false
+				k.touched(l, i)
+			}
+		}
+	}
+}
+
+// spawn runs f on a goroutine that Close waits for. It reports false, and runs nothing, once the locker is closed.
+func (k *locker) spawn(f func()) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.spawnLocked(f)
+}
+
+func (k *locker) spawnLocked(f func()) bool {
+	if k.ended {
+		return false
+	}
+	k.work.Go(f)
+	return true
+}
+
+// closeTime is how long Close waits for servers to confirm.
+const closeTime = 2 * time.Second
+
+func (k *locker) Close() { k.closed.Do(k.close) }
+
+func (k *locker) close() {
+	k.mu.Lock()
+	k.ended = true
+	k.endLife()
+	var ending []*lock
+	for _, first := range k.locks {
+		for l := first; l != nil; l = l.next {
+			ending = append(ending, l)
+		}
+	}
+	k.mu.Unlock()
+
+	for _, l := range ending { // every context ends before the first key is let go
+		l.end(ErrLockerClosed)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	k.letGo(ctx, k.closingOps())
+	k.work.Wait() // bounded: what it waits for uses contexts that have ended, or end by themselves
+	k.letGo(ctx, k.closingOps())
+	k.store.Close()
+}
+
+// closingOps takes all that may still be on the servers out of the books.
+func (k *locker) closingOps() []store.Op {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var ops []store.Op
+	for _, first := range k.locks {
+		for l := first; l != nil; l = l.next {
+			if l.state == held {
+				ops = append(ops, l.releaseOps()...)
+				defer k.retire(l)
+			}
+		}
+	}
+	for rest := range k.leftovers {
+		ops = append(ops, rest.ops...)
+		delete(k.leftovers, rest)
+	}
+	return ops
+}
+
+// patience is how long a node may take to answer: what was set, or what is learned from the round trips.
+type patience struct {
+	set    time.Duration
+	window time.Duration // no answer is of use that comes after the trust window
+	trip   atomic.Int64  // smoothed round trip
+}
+
+func (p *patience) now() time.Duration {
+	if p.set > 0 {
+		return p.set
+	}
+	return min(p.window, max(leastPatience, 4*time.Duration(p.trip.Load())))
+}
+
+// learn smooths round trips the way TCP does (RFC 6298), but rises at once: waiting too long costs less than giving up.
+func (p *patience) learn(trip time.Duration) {
+	if p.set > 0 {
+		return
+	}
+	old := p.trip.Load()
+	if int64(trip) > old {
+		p.trip.Store(int64(trip))
+	} else {
+		p.trip.Store(old - (old-int64(trip))/8)
+	}
+}
+
+// ours tells whether an owner value is one of ctxlock's.
+func ours(owner string) bool { return strings.HasPrefix(owner, ownerMark) }

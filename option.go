@@ -1,0 +1,110 @@
+package ctxlock
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+)
+
+// LockerOption configures a Locker. Its fields are those of valkeylock.LockerOption, under the same names and with the same
+// meanings, so that one converts to the other. The zero value of each field is its default. NewLocker works on a copy.
+type LockerOption struct {
+	// ClientBuilder builds the client from the ClientOption that it is given, which carries what tracking needs. A client
+	// that was built from anything else brings no invalidations; the Locker notices and polls. Nil means valkey.NewClient.
+	ClientBuilder func(option valkey.ClientOption) (valkey.Client, error)
+	// KeyPrefix is the first part of every key: prefix:i:name. All who are to exclude each other need the same.
+	// The default is "valkeylock".
+	KeyPrefix string
+	// ClientOption is what the client is built from: addresses, user, TLS, Sentinel or Cluster. The Locker needs one
+	// pipelined connection for each node and talks to primaries, so it sets PipelineMultiplex, BlockingPipeline,
+	// DisableAutoPipelining, AlwaysPipelining, SendToReplicas, ClientTrackingOptions and OnInvalidations on its copy (an
+	// OnInvalidations of yours is called as well). With DisableCache there is no tracking, and the Locker polls: see NewLocker.
+	ClientOption valkey.ClientOption
+	// KeyValidity is how long a key lives without being extended, and so how long a lock stays taken after its holder has
+	// crashed. At least 25ms and at most ten years. The default is 5s.
+	KeyValidity time.Duration
+	// ExtendInterval is how often a lock that is held is extended. It must be below KeyValidity, and is cut to what the trust
+	// window leaves room for. The default is half of KeyValidity.
+	ExtendInterval time.Duration
+	// TryNextAfter is how long one node may take to answer before an attempt stops counting on it. What you set is kept. The
+	// default adapts: 1.5s, or four times the round trip that was measured where that is more, but never more than the trust window.
+	TryNextAfter time.Duration
+	// KeyMajority is N in "at least N of 2N-1 keys make a lock", at most 1024. With one server, 1 does the same for a third
+	// of the work. All who are to exclude each other need the same. The default is 2.
+	KeyMajority int32
+	// NoLoopTracking asks the server not to tell this Locker of changes that it made itself (CLIENT TRACKING NOLOOP), which
+	// saves traffic. All nodes must be at least Redis 7.0.5 or Valkey. The default is false.
+	NoLoopTracking bool
+	// FallbackSETPX expires keys by SET PX in place of PXAT, for servers before 6.2. The default is false.
+	FallbackSETPX bool
+}
+
+const (
+	defaultPrefix   = "valkeylock"
+	defaultValidity = 5 * time.Second
+	defaultMajority = 2
+	mostMajority    = 1024
+	leastValidity   = 25 * time.Millisecond
+	mostValidity    = 10 * 365 * 24 * time.Hour
+	longestName     = 64 << 10
+
+	// leastPatience is what the default of TryNextAfter does not go below. Giving up on a node early gains nothing while
+	// nobody else could answer in its place, and a second's round trip must be survived when it comes without warning.
+	leastPatience = 1500 * time.Millisecond
+)
+
+// marginOf is the part of a validity that trust leaves unused: it covers clocks that run at different rates, steps of
+// the server's wall clock too small to be told from them, and the time between a timer that is due and the context that it ends.
+// Redlock's drift of 1 % + 2 ms covers the first only, so it was widened until a loaded 2-core machine kept within it.
+func marginOf(validity time.Duration) time.Duration {
+	return validity/20 + 5*time.Millisecond
+}
+
+// windowOf is how long after it was sent a request that gave a key its full validity lets its sender believe in it.
+func windowOf(validity time.Duration) time.Duration {
+	return validity - marginOf(validity)
+}
+
+// settled checks the option and fills in its defaults.
+func (o LockerOption) settled() (LockerOption, error) {
+	switch {
+	case o.KeyValidity < 0:
+		return o, fmt.Errorf("ctxlock: KeyValidity is negative: %v", o.KeyValidity)
+	case o.ExtendInterval < 0:
+		return o, fmt.Errorf("ctxlock: ExtendInterval is negative: %v", o.ExtendInterval)
+	case o.TryNextAfter < 0:
+		return o, fmt.Errorf("ctxlock: TryNextAfter is negative: %v", o.TryNextAfter)
+	case o.KeyMajority < 0 || o.KeyMajority > mostMajority:
+		return o, fmt.Errorf("ctxlock: KeyMajority is %d, not from 1 to %d", o.KeyMajority, mostMajority)
+	case o.ClientOption.ReplicaOnly:
+		return o, errors.New("ctxlock: ClientOption.ReplicaOnly: locks are kept on primaries")
+	}
+	if o.KeyPrefix == "" {
+		o.KeyPrefix = defaultPrefix
+	}
+	if o.KeyMajority == 0 {
+		o.KeyMajority = defaultMajority
+	}
+	if o.KeyValidity == 0 {
+		o.KeyValidity = defaultValidity
+	}
+	// Servers count whole milliseconds, and a key must never live shorter than its holder thinks.
+	if rest := o.KeyValidity % time.Millisecond; rest != 0 {
+		o.KeyValidity += time.Millisecond - rest
+	}
+	if o.KeyValidity < leastValidity || o.KeyValidity > mostValidity {
+		return o, fmt.Errorf("ctxlock: KeyValidity is %v, not from %v (its margin needs that much) to %v", o.KeyValidity, leastValidity, mostValidity)
+	}
+	if o.ExtendInterval == 0 {
+		o.ExtendInterval = o.KeyValidity / 2
+	}
+	if o.ExtendInterval >= o.KeyValidity {
+		return o, fmt.Errorf("ctxlock: ExtendInterval %v is not below KeyValidity %v", o.ExtendInterval, o.KeyValidity)
+	}
+	// An extension needs time to be answered before the trust that it prolongs has ended.
+	window := windowOf(o.KeyValidity)
+	o.ExtendInterval = min(o.ExtendInterval, window-window/8)
+	return o, nil
+}

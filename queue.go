@@ -1,0 +1,329 @@
+package ctxlock
+
+import (
+	"context"
+	"time"
+
+	"github.com/ctxlock/ctxlock/internal/jitter"
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// Waiters of one name in one process stand in line, first come first served, and the first of them alone speaks to the
+// server. When it leaves, with the lock or without, the next one takes its place.
+//
+// What the speaker waits for is a hint: an event about a key, a local release, or a timer. A hint makes it claim again;
+// only the answer to a claim decides. It is never without a timer, since events may be late or missing.
+
+// line is who waits for one name in this process.
+type line struct {
+	waiters []*waiter // in order; the first is the speaker
+}
+
+// waiter is one call of WithContext that has to wait.
+type waiter struct {
+	turn    chan struct{} // closed when it becomes the speaker
+	woken   chan struct{} // of one: the lock was released, or may have been
+	touched chan struct{} // of one: a key of the lock was touched
+}
+
+const (
+	// slackFrom and slackTo are how much after a key should have run out a waiter looks. The server needs a moment, and those who
+	// wait for the same key should not all come at once.
+	slackFrom, slackTo = 20 * time.Millisecond, 150 * time.Millisecond
+	// foreverLook is how often a waiter looks at a key that does not run out.
+	foreverLook = 5 * time.Second
+)
+
+// signal passes a hint on to the speaker. Under k.mu.
+func (l *line) signal(wake bool) {
+	ch := l.waiters[0].touched
+	if wake {
+		ch = l.waiters[0].woken
+	}
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// join stands a new waiter at the end of the line. It fails once the locker is closed; otherwise the caller has a
+// place in k.work.
+func (k *locker) join(name string) (*waiter, error) {
+	w := &waiter{turn: make(chan struct{}), woken: make(chan struct{}, 1), touched: make(chan struct{}, 1)}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended {
+		return nil, ErrLockerClosed
+	}
+	k.work.Add(1)
+	queue := k.lines[name]
+	if queue == nil {
+		queue = &line{}
+		k.lines[name] = queue
+		close(w.turn)
+	}
+	queue.waiters = append(queue.waiters, w)
+	return w, nil
+}
+
+// leaveLine takes a waiter out of the line, wherever it stands, and makes the next one the speaker if it was. It reports
+// whether nobody is left.
+func (k *locker) leaveLine(name string, w *waiter) (empty bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	queue := k.lines[name]
+	for i, other := range queue.waiters {
+		if other != w {
+			continue
+		}
+		queue.waiters = append(queue.waiters[:i], queue.waiters[i+1:]...)
+		if len(queue.waiters) == 0 {
+			delete(k.lines, name)
+			return true
+		}
+		if i == 0 {
+			close(queue.waiters[0].turn)
+		}
+		break
+	}
+	return false
+}
+
+// inLine tells whether anybody waits for a name in this process.
+func (k *locker) inLine(name string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lines[name] != nil
+}
+
+// wakeLine tells the speaker of a release in this process, of which the store sends no event.
+func (k *locker) wakeLine(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if queue := k.lines[name]; queue != nil {
+		queue.signal(true)
+	}
+}
+
+// wait takes a lock, waiting for it. Whoever finds nobody in line may try at once.
+func (k *locker) wait(ctx context.Context, name string) (*lock, error) {
+	if !k.inLine(name) {
+		l, back := k.claim(ctx, name, manner{})
+		if l != nil {
+			return l, nil
+		}
+		if !k.worthWaiting(ctx, back.err) {
+			return nil, back.err
+		}
+	}
+	w, err := k.join(name)
+	if err != nil {
+		return nil, err
+	}
+	defer k.work.Done()
+	s := speaker{k: k, name: name, waiter: w, faults: afterFault, splits: afterSplit, polls: polling}
+	l, err := s.wait(ctx)
+	if k.leaveLine(name, w) && l == nil {
+		s.disarm()
+	}
+	return l, err
+}
+
+// worthWaiting tells whether a failed attempt is one that waiting can mend.
+func (k *locker) worthWaiting(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && k.life.Err() == nil && !store.IsPermanent(err)
+}
+
+// speaker is the waiter that speaks to the server, and what it knows.
+type speaker struct {
+	*waiter
+	k    *locker
+	name string
+	last error // what the last attempt ended with
+
+	// Of the key that it waits for:
+	key    string
+	holder string        // its owner value when it was last claimed
+	life   time.Duration // the longest TTL seen of it
+	lookAt time.Duration // when to look whether it has run out
+
+	// A holder that extends touches its key again and again. Once the same holder was seen on both sides of a touch it is known to
+	// extend, and then it deletes the wake key on release: from there on the speaker watches that key, and is quiet about the others.
+	quiet bool
+	armed time.Duration // until when the wake key exists; zero if this speaker never asked for it
+
+	faults, splits, polls backoff
+}
+
+// wait waits for its turn, and then claims, and waits for a reason to, by turns.
+func (s *speaker) wait(ctx context.Context) (*lock, error) {
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return nil, ctxError(ctx, nil)
+	case <-s.k.life.Done():
+		return nil, ErrLockerClosed
+	}
+	arm := false
+	for {
+		s.forget()
+		l, back := s.k.claim(ctx, s.name, manner{arm: arm})
+		if l != nil {
+			s.handOver(l)
+			return l, nil
+		}
+		if s.last = back.err; !s.k.worthWaiting(ctx, back.err) {
+			return nil, s.lastWord(ctx)
+		}
+		if arm && back.armed > 0 {
+			s.armed = s.k.now() + back.armed
+		}
+		again := back.key != "" && s.extends(back.holder) && s.k.store.Watches()
+		s.quiet = again && arm
+		s.holder = back.holder
+		if again && !arm {
+			arm = true // and claim at once: what happened since the last claim went unheard
+			continue
+		}
+		more, rearm := s.pause(ctx, back)
+		if !more {
+			return nil, s.lastWord(ctx)
+		}
+		arm = rearm
+	}
+}
+
+// extends tells whether a holder is the one seen before, and one of those that delete the wake key.
+func (s *speaker) extends(holder string) bool { return holder == s.holder && ours(holder) }
+
+// forget drops hints from before a claim: the claim answers them.
+func (s *speaker) forget() {
+	for {
+		select {
+		case <-s.woken:
+		case <-s.touched:
+		default:
+			return
+		}
+	}
+}
+
+// handOver leaves it to the new lock to delete the wake key that this speaker has asked for.
+func (s *speaker) handOver(l *lock) {
+	if s.armed > 0 {
+		s.k.mu.Lock()
+		l.wakes = true
+		s.k.mu.Unlock()
+	}
+}
+
+// disarm deletes the wake key when the last waiter of this process leaves without the lock. Waiters elsewhere look, and ask for
+// it again.
+func (s *speaker) disarm() {
+	if s.armed > 0 {
+		// An owner value that no key has: only the wake key goes.
+		nobody := store.Op{Key: keyOf(s.k.prefix, 0, s.name), Owner: s.k.newOwner()}
+		s.k.leave(s.name, []store.Op{nobody}, s.k.now()+store.WakeLife)
+	}
+}
+
+// lastWord is the error that a wait ends with.
+func (s *speaker) lastWord(ctx context.Context) error {
+	switch {
+	case s.k.life.Err() != nil:
+		return ErrLockerClosed
+	case ctx.Err() != nil:
+		return ctxError(ctx, s.last)
+	}
+	return s.last
+}
+
+// pause waits until another claim is worth while. more is false if the wait is over; arm tells to ask for the wake key.
+func (s *speaker) pause(ctx context.Context, back setback) (more, arm bool) {
+	switch {
+	case back.split:
+		return s.sleep(ctx, s.splits.next(), nil), false
+	case back.key == "":
+		return s.sleep(ctx, s.faults.next(), s.woken), false
+	}
+	s.faults.reset()
+	s.splits.reset()
+	s.key, s.life = back.key, 0
+	if !s.k.store.Watches() {
+		s.sawTTL(back.ttl)
+		return s.sleep(ctx, min(s.polls.next(), s.lookAt-s.k.now()), s.woken), false
+	}
+	s.sawTTL(back.ttl)
+	return s.listen(ctx)
+}
+
+// sleep waits for a time, or for a hint if hint is not nil. It reports false if the wait as a whole is over.
+func (s *speaker) sleep(ctx context.Context, d time.Duration, hint <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-hint:
+		return true
+	case <-ctx.Done():
+	case <-s.k.life.Done():
+	}
+	return false
+}
+
+// listen waits for a hint that the lock may be free, and looks by itself when the key should have run out.
+func (s *speaker) listen(ctx context.Context) (more, arm bool) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		at := s.lookAt
+		if s.quiet {
+			at = min(at, s.armed)
+		}
+		timer.Reset(at - s.k.now())
+		select {
+		case <-ctx.Done():
+			return false, false
+		case <-s.k.life.Done():
+			return false, false
+		case <-s.woken:
+			return true, false
+		case <-s.touched:
+			if !s.quiet {
+				return true, false
+			}
+			// Extended, so it lives at least as long from now as it did when it was last seen.
+			s.sawTTL(s.life)
+		case <-timer.C:
+			if s.quiet && s.k.now() >= s.armed {
+				return true, true
+			}
+			if !s.stillHeld(ctx) {
+				return true, false
+			}
+		}
+	}
+}
+
+// sawTTL sets the time of the next look from what the key has left.
+func (s *speaker) sawTTL(ttl time.Duration) {
+	if ttl == store.Forever {
+		ttl = foreverLook
+	}
+	s.life = max(s.life, ttl)
+	s.lookAt = s.k.now() + ttl + jitter.Between(slackFrom, slackTo)
+}
+
+// stillHeld looks at the key that the speaker waits for. An error counts as "no", so that the claim that follows finds it.
+func (s *speaker) stillHeld(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.k.patience.now())
+	defer cancel()
+	ops := []store.Op{{Key: s.key}}
+	s.k.store.Look(ctx, ops)
+	if ops[0].Err != nil || ops[0].Holder == "" {
+		return false
+	}
+	s.sawTTL(ops[0].TTL)
+	return true
+}

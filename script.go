@@ -1,0 +1,45 @@
+package ctxlock
+
+import (
+	"strings"
+
+	"github.com/valkey-io/valkey-go"
+)
+
+// script is a Lua script that servers know by its SHA-1. The sums are written down, not worked out: SHA-1 is forbidden where
+// Go runs in FIPS mode. TestScriptSums checks them.
+type script struct{ text, sha1 string }
+
+var (
+	// extendScript gives a key its validity again if it has our value, and returns the value that it found and the TTL
+	// that it leaves. The read comes after the write because it is what registers tracking.
+	extendScript = script{
+		text: `local v=redis.call("GET",KEYS[1]) if v==ARGV[1] then redis.call(ARGV[2],KEYS[1],ARGV[3]) end return {v,redis.call("PTTL",KEYS[1])}`,
+		sha1: "8e1221256f774cd726fba3665fc7eb118964c43c",
+	}
+	// releaseScript deletes a key if it has our value.
+	releaseScript = script{
+		text: `if redis.call("GET",KEYS[1])==ARGV[1] then return redis.call("DEL",KEYS[1]) end return 0`,
+		sha1: "8f464d4a626461dd45dd7ecb315f41a7354a3819",
+	}
+)
+
+// command is the script's call; whole sends its text, which also makes the server know it.
+func (s *script) command(b valkey.Builder, whole bool, key string, args ...string) valkey.Completed {
+	if whole {
+		return b.Eval().Script(s.text).Numkeys(1).Key(key).Arg(args...).Build()
+	}
+	return b.Evalsha().Sha1(s.sha1).Numkeys(1).Key(key).Arg(args...).Build()
+}
+
+// unknownScript tells whether a server did not know a script by its sum, as after SCRIPT FLUSH.
+func unknownScript(err error) bool {
+	refusal, ok := valkey.IsValkeyErr(err)
+	return ok && refusal.IsNoScript()
+}
+
+// unknownCommand tells whether a server is too old for a command or for its options.
+func unknownCommand(err error) bool {
+	refusal, ok := valkey.IsValkeyErr(err)
+	return ok && (strings.HasPrefix(refusal.Error(), "ERR unknown command") || strings.HasPrefix(refusal.Error(), "ERR syntax error"))
+}

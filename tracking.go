@@ -1,0 +1,118 @@
+package ctxlock
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// Client-side caching is what brings events: with CLIENT TRACKING in OPTOUT mode, a server remembers which keys a connection
+// has read and tells it once when one of them changes. A read registers a key and a write does not, so every command of the
+// store that writes a key reads its TTL after that, in the same pipeline. Everything about a key goes over the one
+// connection to its node, since another one would not be told.
+
+// tracker prepares a client for tracking and finds out whether it really tracks.
+type tracker struct {
+	noLoop bool
+	notify func([]valkey.ValkeyMessage) // the user's own callback, or nil
+	events func(store.Event)
+	lost   func()       // called when a connection was lost
+	dialed atomic.Int64 // connections made from the options that were prepared
+}
+
+// prepare sets on a copy of option what the locker needs.
+func (t *tracker) prepare(option valkey.ClientOption) valkey.ClientOption {
+	option.InitAddress = slices.Clone(option.InitAddress) // the client may shuffle it
+	option.PipelineMultiplex = -1                         // one connection for each node
+	option.BlockingPipeline = -1                          // and large batches take no other
+	option.DisableAutoPipelining = false
+	// Without pipelining the client closes a connection when a call's context ends, and the answers on it are lost.
+	option.AlwaysPipelining = true
+	if option.SendToReplicas != nil {
+		option.SendToReplicas = func(valkey.Completed) bool { return false }
+	}
+	option.DialCtxFn = t.dialer(option)
+	if option.DisableCache {
+		return option
+	}
+	option.ClientTrackingOptions = []string{"OPTOUT"}
+	if t.noLoop {
+		option.ClientTrackingOptions = []string{"OPTOUT", "NOLOOP"}
+	}
+	t.notify = option.OnInvalidations
+	option.OnInvalidations = t.onInvalidations
+	return option
+}
+
+// dialer connects as the client would by itself. That it was called proves that the client was built from our options; and
+// what it could not connect was certainly not sent.
+func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
+	byContext, plain := option.DialCtxFn, option.DialFn
+	return func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (conn net.Conn, err error) {
+		t.dialed.Add(1)
+		switch {
+		case byContext != nil:
+			conn, err = byContext(ctx, address, dialer, config)
+		case plain != nil:
+			conn, err = plain(address, dialer, config)
+		case config != nil:
+			conn, err = (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", address)
+		default:
+			conn, err = dialer.DialContext(ctx, "tcp", address)
+		}
+		if err != nil {
+			return nil, unsent{err}
+		}
+		return conn, nil
+	}
+}
+
+// unsent is an error of connecting: nothing was sent.
+type unsent struct{ error }
+
+func (u unsent) Unwrap() []error { return []error{u.error, errUnsent} }
+
+// onInvalidations is called by the client, on the goroutine that reads a connection; nil means that the connection was lost,
+// and with it what its server remembered.
+func (t *tracker) onInvalidations(messages []valkey.ValkeyMessage) {
+	if messages == nil {
+		t.lost()
+		t.events(store.Event{All: true})
+	}
+	for i := range messages {
+		if key, err := messages[i].ToString(); err == nil {
+			t.events(store.Event{Key: key})
+		}
+	}
+	if t.notify != nil {
+		t.notify(messages)
+	}
+}
+
+// tracks finds out whether the client brings events. One that was not built from the prepared options does not: it has
+// tracking off, or in another mode, or calls somebody else.
+func (t *tracker) tracks(client valkey.Client) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	info, err := client.Do(ctx, client.B().ClientTrackinginfo().Build()).AsMap()
+	if err == nil {
+		flags := info["flags"]
+		modes, err := flags.AsStrSlice()
+		if err == nil && (!slices.Contains(modes, "on") || !slices.Contains(modes, "optout")) {
+			return false
+		}
+	}
+	// Nobody is asked where CLIENT TRACKINGINFO is not to be had (before 6.2, or not permitted): then it is enough that the
+	// client connected by our means, which it must have done in any case.
+	return t.dialed.Load() > 0
+}
+
+// probeTime is how long NewLocker waits for what a server says of itself. Without an answer it assumes the least.
+const probeTime = 2 * time.Second

@@ -1,0 +1,359 @@
+package ctxlock
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// valkeyStore keeps keys on Valkey or Redis. Everything that it does takes one round trip, on which all keys travel together;
+// a second one is needed only where a server has forgotten a script, turns out to be too old for a command, or has had its
+// clock set.
+type valkeyStore struct {
+	client   valkey.Client
+	tracker  tracker
+	watching bool
+	cluster  bool
+	lanes    []*valkeyLane
+
+	start time.Time
+	clock *serverClock // nil where commands may go to any of several servers
+	pxat  bool
+
+	// What the servers can do. Each is cleared for good when a server says otherwise.
+	setGet  atomic.Bool // SET NX GET, in one: Redis 7.0, Valkey
+	setIfeq atomic.Bool // SET IFEQ GET: Valkey 8.1, Redis 8.4
+	delIfeq atomic.Bool // DELIFEQ: Valkey 9.0
+	delex   atomic.Bool // DELEX IFEQ: Redis 8.4
+}
+
+// clusterLanes divides a cluster's slots among lanes, in ranges as nodes own them, so that a node that stalls does not hold up
+// what is on the others.
+const clusterLanes = 16
+
+func openValkey(option LockerOption) (*valkeyStore, error) {
+	s := &valkeyStore{start: time.Now(), pxat: !option.FallbackSETPX}
+	s.tracker.noLoop = option.NoLoopTracking
+	s.tracker.lost = s.onLost
+	s.tracker.events = func(store.Event) {}
+	build := option.ClientBuilder
+	if build == nil {
+		build = valkey.NewClient
+	}
+	client, err := build(s.tracker.prepare(option.ClientOption))
+	if err != nil {
+		return nil, err
+	}
+	if client == nil {
+		return nil, errors.New("ctxlock: ClientBuilder returned neither a client nor an error")
+	}
+	s.client = client
+	s.cluster = client.Mode() == valkey.ClientModeCluster
+	s.open(option)
+	return s, nil
+}
+
+func (s *valkeyStore) open(option LockerOption) {
+	lanes, slots := 1, mostSlots
+	if scale := option.ClientOption.RingScaleEachConn; scale > 0 {
+		slots = min(slots, max(1, 1<<scale/2)) // a request that is left and its fence take a place each
+	}
+	if s.cluster {
+		lanes, slots = clusterLanes, max(1, slots/4)
+	} else {
+		s.clock = &serverClock{tolerance: max(marginOf(option.KeyValidity)/2, 10*time.Millisecond)}
+	}
+	for range lanes {
+		s.lanes = append(s.lanes, &valkeyLane{client: s.client, slots: make(chan struct{}, slots)})
+	}
+	s.probe(keyOf(option.KeyPrefix, 0, newID()))
+	s.watching = !option.ClientOption.DisableCache && s.tracker.tracks(s.client)
+}
+
+// probe finds out which commands there are, on a key that does not exist and is not made to. It looks at one node; should
+// another turn out to be older, the commands fall back when it says so.
+func (s *valkeyStore) probe(key string) {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	b := s.client.B()
+	results := s.lanes[0].do(ctx, key, []valkey.Completed{
+		b.Set().Key(key).Value("a").Ifeq("b").Get().PxMilliseconds(1).Build(),
+		b.Delifeq().Key(key).Value("a").Build(),
+		b.Delex().Key(key).Ifeq("a").Build(),
+	})
+	has := func(r valkey.ValkeyResult) bool { return r.Error() == nil || valkey.IsValkeyNil(r.Error()) }
+	s.setGet.Store(true)
+	s.setIfeq.Store(has(results[0]))
+	s.delIfeq.Store(has(results[1]))
+	s.delex.Store(has(results[2]))
+}
+
+func (s *valkeyStore) now() time.Duration { return time.Since(s.start) }
+
+func (s *valkeyStore) lane(key string) *valkeyLane { return s.lanes[s.Lane(key)] }
+
+func (s *valkeyStore) Lane(key string) int {
+	if !s.cluster {
+		return 0
+	}
+	return slotOf(key) / (clusterSlots / clusterLanes)
+}
+
+func (s *valkeyStore) Watches() bool { return s.watching }
+
+func (s *valkeyStore) Echoes() bool { return s.watching && !s.tracker.noLoop }
+
+func (s *valkeyStore) Subscribe(events func(store.Event)) { s.tracker.events = events }
+
+func (s *valkeyStore) Close() { s.client.Close() }
+
+// onLost is called when a connection was lost: what comes next may reach another server.
+func (s *valkeyStore) onLost() {
+	for _, lane := range s.lanes {
+		lane.shaky.Store(true)
+	}
+	if s.clock != nil {
+		s.clock.forget()
+	}
+}
+
+// lifetime is how one request says how long its keys are to live: to a point in the server's time, or from when it arrives.
+type lifetime struct {
+	sent     time.Duration
+	validity time.Duration
+	at       int64  // the point in time, in milliseconds; zero if it is not known
+	unit     string // PXAT or PX
+	value    string
+}
+
+func (s *valkeyStore) lifetime(validity time.Duration) lifetime {
+	life := lifetime{sent: s.now(), validity: validity, unit: "PX"}
+	if s.pxat && s.clock != nil {
+		if at, ok := s.clock.deadline(life.sent, validity); ok {
+			life.at, life.unit, life.value = at, "PXAT", strconv.FormatInt(at, 10)
+			return life
+		}
+	}
+	life.value = strconv.FormatInt(validity.Milliseconds(), 10)
+	return life
+}
+
+// Claim is SET NX GET and PTTL for each key: the first says who has it, the second how long it lives, and registers tracking.
+func (s *valkeyStore) Claim(ctx context.Context, ops []store.Op) {
+	if s.clock != nil && !ops[0].Force {
+		if err := s.clock.distrusted(s.now()); err != nil {
+			failAll(ops, err)
+			return
+		}
+	}
+	if !s.claim(ctx, ops) {
+		s.claim(ctx, ops) // the server was too old for the way it was asked
+	}
+}
+
+// claim reports false if it should be asked again, in another way.
+func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
+	setGet := s.setGet.Load()
+	life := s.lifetime(ops[0].Validity)
+	b := s.client.B()
+	commands := make([]valkey.Completed, 0, 3*len(ops)+3)
+	for i := range ops {
+		op := &ops[i]
+		if op.Wake != "" {
+			commands = append(commands,
+				b.Set().Key(op.Wake).Value("1").Nx().PxMilliseconds(store.WakeLife.Milliseconds()).Build(),
+				b.Pttl().Key(op.Wake).Build())
+		}
+		switch set := b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value); {
+		case op.Force && setGet:
+			commands = append(commands, set.Args("GET").Build())
+		case op.Force:
+			commands = append(commands, set.Build())
+		case setGet:
+			commands = append(commands, set.Args("NX", "GET").Build())
+		default:
+			commands = append(commands, set.Args("NX").Build(), b.Get().Key(op.Key).Build())
+		}
+		commands = append(commands, b.Pttl().Key(op.Key).Build())
+	}
+	askTime := s.clock != nil && life.at == 0 && s.clock.stale(life.sent)
+	if askTime {
+		commands = append(commands, b.Time().Build())
+	}
+
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, commands)}
+	var set *store.Op // one that was set just now
+	for i := range ops {
+		if answers.claim(&ops[i], setGet) {
+			set = &ops[i]
+		}
+		if setGet && unknownCommand(ops[i].Err) {
+			s.setGet.Store(false)
+			return false
+		}
+	}
+	step := s.observe(life, set)
+	if askTime {
+		step = s.observeTime(life, answers.next())
+	}
+	switch {
+	case step == jumpedAhead && !ops[0].Force:
+		s.doubt(ops)
+	case step != steady && life.at != 0: // they were given the wrong life
+		s.Extend(ctx, ops)
+	}
+	return true
+}
+
+// doubt takes back what was claimed on a server whose clock has just jumped ahead: the keys may have been free only because
+// they ran out before their time.
+func (s *valkeyStore) doubt(ops []store.Op) {
+	err := s.clock.distrusted(s.now())
+	for i := range ops {
+		if op := &ops[i]; op.Err == nil && (op.Holder == op.Owner || op.Holder == "") {
+			op.Err, op.Unknown = err, true
+		}
+	}
+}
+
+// observe learns from the TTL of a key that was just given an expiry in the server's time, and reports a jump of its clock.
+func (s *valkeyStore) observe(life lifetime, set *store.Op) clockStep {
+	if life.at == 0 || set == nil || set.Err != nil || set.TTL == store.Forever {
+		return steady
+	}
+	server := time.Duration(life.at)*time.Millisecond - set.TTL
+	return s.clock.observe(server, life.sent, s.now(), life.validity)
+}
+
+// observeTime learns from an answer to TIME.
+func (s *valkeyStore) observeTime(life lifetime, answer valkey.ValkeyResult) clockStep {
+	parts, err := answer.AsStrSlice()
+	if err != nil || len(parts) != 2 {
+		return steady
+	}
+	seconds, err := strconv.ParseInt(parts[0], 10, 64)
+	micros, err2 := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil || err2 != nil || seconds < 0 || seconds > mostSeconds {
+		return steady
+	}
+	server := time.Duration(seconds)*time.Second + time.Duration(micros)*time.Microsecond
+	return s.clock.observe(server, life.sent, s.now(), life.validity)
+}
+
+// mostSeconds is far beyond any time that a server tells, and fits a time.Duration with room to add.
+const mostSeconds = 8e9
+
+// Extend is SET IFEQ GET and PTTL for each key, or a script that does the same.
+func (s *valkeyStore) Extend(ctx context.Context, ops []store.Op) {
+	life := s.lifetime(ops[0].Validity)
+	native := s.setIfeq.Load()
+	refused := s.extend(ctx, ops, life, native, false)
+	if native && unknownCommand(refused) {
+		s.setIfeq.Store(false)
+		refused = s.extend(ctx, ops, life, false, false)
+	}
+	if unknownScript(refused) {
+		s.extend(ctx, ops, life, false, true)
+	}
+	if s.clock == nil {
+		return
+	}
+	for i := range ops {
+		if op := &ops[i]; op.Err == nil && op.Holder == op.Owner {
+			if s.observe(life, op) != steady { // they were given the wrong life, and the clock is known better now
+				s.extend(ctx, ops, s.lifetime(ops[0].Validity), s.setIfeq.Load(), !s.setIfeq.Load())
+			}
+			return
+		}
+	}
+}
+
+// extend gives the first error that says that it should be asked in another way.
+func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime, native, whole bool) (refused error) {
+	b := s.client.B()
+	commands := make([]valkey.Completed, 0, 2*len(ops))
+	verb := "PEXPIRE"
+	if life.at != 0 {
+		verb = "PEXPIREAT"
+	}
+	for i := range ops {
+		op := &ops[i]
+		if !native {
+			commands = append(commands, extendScript.command(b, whole, op.Key, op.Owner, verb, life.value))
+			continue
+		}
+		commands = append(commands,
+			b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value, "IFEQ", op.Owner, "GET").Build(),
+			b.Pttl().Key(op.Key).Build())
+	}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, commands)}
+	for i := range ops {
+		if native {
+			answers.extendNative(&ops[i])
+		} else {
+			answers.extendScript(&ops[i])
+		}
+		if unknownCommand(ops[i].Err) || unknownScript(ops[i].Err) {
+			refused = ops[i].Err
+		}
+	}
+	return refused
+}
+
+// Release is DELIFEQ, or DELEX IFEQ, or a script that does the same; and DEL for wake keys.
+func (s *valkeyStore) Release(ctx context.Context, ops []store.Op) {
+	refused := s.release(ctx, ops, false)
+	if unknownCommand(refused) {
+		s.delIfeq.Store(false)
+		s.delex.Store(false)
+		refused = s.release(ctx, ops, false)
+	}
+	if unknownScript(refused) {
+		s.release(ctx, ops, true)
+	}
+}
+
+func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (refused error) {
+	b := s.client.B()
+	commands := make([]valkey.Completed, 0, len(ops)+1)
+	for i := range ops {
+		op := &ops[i]
+		switch {
+		case s.delIfeq.Load():
+			commands = append(commands, b.Delifeq().Key(op.Key).Value(op.Owner).Build())
+		case s.delex.Load():
+			commands = append(commands, b.Delex().Key(op.Key).Ifeq(op.Owner).Build())
+		default:
+			commands = append(commands, releaseScript.command(b, whole, op.Key, op.Owner))
+		}
+		if op.Wake != "" {
+			commands = append(commands, b.Del().Key(op.Wake).Build())
+		}
+	}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, commands)}
+	for i := range ops {
+		answers.release(&ops[i])
+		if unknownCommand(ops[i].Err) || unknownScript(ops[i].Err) {
+			refused = ops[i].Err
+		}
+	}
+	return refused
+}
+
+// Look is PTTL.
+func (s *valkeyStore) Look(ctx context.Context, ops []store.Op) {
+	commands := make([]valkey.Completed, 0, len(ops))
+	for i := range ops {
+		commands = append(commands, s.client.B().Pttl().Key(ops[i].Key).Build())
+	}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, commands)}
+	for i := range ops {
+		answers.look(&ops[i])
+	}
+}
