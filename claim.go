@@ -79,7 +79,8 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*lock, set
 	if how.arm {
 		l.wakes = true
 	}
-	ops := l.claimOps(how)
+	l.claimOps(how, l.ops)
+	ops := l.ops
 	l.timer = time.AfterFunc(k.patience.now(), l.expire)
 	l.ask(ops)
 
@@ -117,15 +118,14 @@ func (k *locker) yield(to *lock) {
 	}
 }
 
-func (l *lock) claimOps(how manner) []store.Op {
-	ops := make([]store.Op, len(l.keys))
+// claimOps fills in what the claim asks for.
+func (l *lock) claimOps(how manner, ops []store.Op) {
 	for i := range ops {
 		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner, Validity: l.k.validity, Force: how.force}
 	}
 	if how.arm {
 		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
 	}
-	return ops
 }
 
 // ask sends the claim on all lanes that its keys need and returns when it is decided. Answers that come later are booked
@@ -158,7 +158,7 @@ func (l *lock) askLane(ops []store.Op, indexes []int, all []store.Op) {
 	}
 	k := l.k
 	k.mu.Lock()
-	if l.state == over {
+	if l.state > held {
 		remains := l.remainsOf(ops)
 		k.mu.Unlock()
 		k.leave(l.name, remains, sent+k.validity)

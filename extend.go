@@ -194,7 +194,9 @@ func (k *locker) restore(l *lock) {
 			indexes = append(indexes, i)
 		}
 	}
-	ops := pick(l.claimOps(manner{}), indexes)
+	all := make([]store.Op, len(l.keys))
+	l.claimOps(manner{}, all)
+	ops := pick(all, indexes)
 	k.mu.Unlock()
 	for _, group := range laneGroups(k.store, ops) {
 		of := make([]int, len(group))
@@ -244,5 +246,9 @@ func (k *locker) touched(l *lock, i int) {
 func (l *lock) lostOps() []store.Op {
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
-	return l.releaseOps()
+	ops := make([]store.Op, len(l.keys)) // the release may come at any moment and needs l.ops
+	for i := range l.keys {
+		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
+	}
+	return ops
 }

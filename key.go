@@ -10,7 +10,13 @@ import (
 const wakeMark = "w"
 
 func keyOf(prefix string, i int, name string) string {
-	return prefix + ":" + strconv.Itoa(i) + ":" + name
+	return string(appendKey(nil, prefix, i, name))
+}
+
+func appendKey(buf []byte, prefix string, i int, name string) []byte {
+	buf = append(append(buf, prefix...), ':')
+	buf = append(strconv.AppendInt(buf, int64(i), 10), ':')
+	return append(buf, name...)
 }
 
 func wakeKeyOf(prefix, name string) string {

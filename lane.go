@@ -3,6 +3,7 @@ package ctxlock
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,38 +30,67 @@ const (
 // errUnsent is for requests that never left.
 var errUnsent = errors.New("not sent")
 
-// do sends commands together, the first of them about key, and gives a result for each. At the latest when ctx ends, those
-// without an answer have the cause of that as their error.
-func (v *valkeyLane) do(ctx context.Context, key string, commands []valkey.Completed) []valkey.ValkeyResult {
+// batch is commands that travel together. Batches that came back whole are used again.
+type batch struct{ commands []valkey.Completed }
+
+func (b *batch) add(commands ...valkey.Completed) { b.commands = append(b.commands, commands...) }
+
+var batchPool = sync.Pool{New: func() any { return new(batch) }}
+
+func newBatch() *batch { return batchPool.Get().(*batch) }
+
+// recycle is for a batch that the client is done with.
+func (b *batch) recycle() {
+	clear(b.commands)
+	b.commands = b.commands[:0]
+	batchPool.Put(b)
+}
+
+// do sends a batch, the first command of which is about key, and gives a result for each command. At the latest when ctx ends,
+// those without an answer have its error or cause as theirs. The batch is used up.
+func (v *valkeyLane) do(ctx context.Context, key string, b *batch) []valkey.ValkeyResult {
 	select {
 	case v.slots <- struct{}{}:
 	default:
 		select {
 		case v.slots <- struct{}{}:
 		case <-ctx.Done():
-			return allFailed(len(commands), errors.Join(errUnsent, context.Cause(ctx)))
+			return allFailed(len(b.commands), errors.Join(errUnsent, context.Cause(ctx)))
 		}
 	}
 	if v.shaky.Load() {
-		return v.doApart(ctx, commands)
+		return v.doApart(ctx, b)
 	}
-	results := v.client.DoMulti(ctx, commands...)
-	if v.judge(results) && ctx.Err() != nil {
+	results := v.send(ctx, b.commands)
+	broken := v.judge(results)
+	if broken && ctx.Err() != nil {
 		go v.keepSlot(key)
 		return results
 	}
 	<-v.slots
+	if !broken {
+		b.recycle()
+	}
 	return results
 }
 
+// send spares what DoMulti costs more than Do where there is only one command.
+func (v *valkeyLane) send(ctx context.Context, commands []valkey.Completed) []valkey.ValkeyResult {
+	if len(commands) == 1 {
+		return []valkey.ValkeyResult{v.client.Do(ctx, commands[0])}
+	}
+	return v.client.DoMulti(ctx, commands...)
+}
+
 // doApart is do on a goroutine of its own, which ends when the request is answered or its connection given up.
-func (v *valkeyLane) doApart(ctx context.Context, commands []valkey.Completed) []valkey.ValkeyResult {
+func (v *valkeyLane) doApart(ctx context.Context, b *batch) []valkey.ValkeyResult {
+	count := len(b.commands)
 	answer := make(chan []valkey.ValkeyResult, 1)
 	go func() {
 		// Not ctx: its end would only move the wait for the answer into the client, where it cannot be counted.
 		fence, cancel := context.WithTimeout(context.Background(), fenceTime)
 		defer cancel()
-		results := v.client.DoMulti(fence, commands...)
+		results := v.send(fence, b.commands)
 		v.judge(results)
 		<-v.slots
 		answer <- results
@@ -69,7 +99,7 @@ func (v *valkeyLane) doApart(ctx context.Context, commands []valkey.Completed) [
 	case results := <-answer:
 		return results
 	case <-ctx.Done():
-		return allFailed(len(commands), context.Cause(ctx))
+		return allFailed(count, context.Cause(ctx))
 	}
 }
 

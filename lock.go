@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +16,10 @@ import (
 type state int8
 
 const (
-	claiming state = iota // its keys are being asked for
-	held                  // a majority of its keys answered well, and trust has not run out
-	over                  // given up, released or lost
+	claiming  state = iota // its keys are being asked for
+	held                   // a majority of its keys answered well, and trust has not run out
+	lettingGo              // released, and the servers are being told
+	over                   // given up, released or lost
 )
 
 // lock is one attempt at a name, and, if that succeeds, the holding of it. It is also the context that its holder gets.
@@ -30,14 +32,18 @@ type lock struct {
 	name  string
 	owner string
 
-	// timer calls expire: while claiming when patience is over, while held when trust is.
+	// timer calls expire: while claiming when patience is over, while held when trust is, while letting go when the time for that is.
 	timer *time.Timer
+	// ops is what the claim asks for, and later the release. Whoever moves the lock to its next state has it.
+	ops []store.Op
 	// trusted is when trust ends, as k.now counts; zero until the lock is held. It is what Err goes by.
 	trusted atomic.Int64
 	// letting is done once: the release.
 	letting sync.Once
 	// decided is closed when claiming is over; nil if one goroutine asks for all the keys.
 	decided chan struct{}
+	// gone is closed when the time for letting go is over; nil before that begins.
+	gone chan struct{}
 
 	// All that follows is under k.mu.
 	state      state
@@ -51,7 +57,9 @@ type lock struct {
 	lastErr    error         // why the last extension failed
 	next, prev *lock         // others of this name in this process
 
-	single [1]lockKey // what keys points to when there is only one
+	// What keys and ops point to when there is only one.
+	singleKey [1]lockKey
+	singleOp  [1]store.Op
 }
 
 // lockKey is what is known of one of a lock's keys.
@@ -77,18 +85,39 @@ const (
 const offAgenda = -1
 
 func (k *locker) newLock(ctx context.Context, name string) *lock {
-	l := &lock{k: k, name: name, owner: k.newOwner(), place: offAgenda}
+	l := &lock{k: k, name: name, place: offAgenda}
 	l.Context, l.end = context.WithCancelCause(ctx)
-	if n := k.keys(); n == 1 {
-		l.keys = l.single[:]
+	n := k.keys()
+	if n == 1 {
+		l.keys, l.ops = l.singleKey[:], l.singleOp[:]
 	} else {
-		l.keys = make([]lockKey, n)
+		l.keys, l.ops = make([]lockKey, n), make([]store.Op, n)
 	}
-	for i := range l.keys {
-		l.keys[i].name = keyOf(k.prefix, i, name)
-	}
-	l.unanswered = len(l.keys)
+	l.unanswered = n
+	l.nameKeys()
 	return l
+}
+
+// nameKeys makes the names of all the keys and the owner value, as parts of one string, since a lock costs little else.
+func (l *lock) nameKeys() {
+	k := l.k
+	var room [256]byte
+	buf := append(room[:0], k.id...)
+	buf = strconv.AppendUint(buf, k.serial.Add(1), 36) // no two attempts share an owner value, so that one's clean-up cannot take another's key
+	owner := len(buf)
+	for i := range l.keys {
+		buf = appendKey(buf, k.prefix, i, l.name)
+	}
+	all := string(buf)
+	l.owner = all[:owner]
+	rest := all[owner:]
+	for i := range l.keys {
+		length := len(k.prefix) + len(l.name) + len(":0:")
+		for digits := i; digits >= 10; digits /= 10 {
+			length++
+		}
+		l.keys[i].name, rest = rest[:length], rest[length:]
+	}
 }
 
 // Err is context.Context's. It does not wait for a timer to notice that trust has run out: a process that was stopped and goes
@@ -174,6 +203,9 @@ func (l *lock) expire() {
 		k.mu.Unlock()
 		l.end(cause)
 		return
+	case lettingGo:
+		l.state = over
+		close(l.gone)
 	}
 	k.mu.Unlock()
 }
@@ -212,32 +244,54 @@ func (l *lock) letGo() {
 	k.retire(l)
 	if k.ended {
 		k.mu.Unlock() // Close has taken the keys over
+		l.timer.Stop()
 		return
 	}
 	k.work.Add(1)
 	defer k.work.Done()
+	l.state = lettingGo
+	l.gone = make(chan struct{})
+	l.timer.Reset(min(k.patience.now(), closeTime))
 	ops := l.releaseOps()
 	k.mu.Unlock()
-
+	k.letGo((*letting)(l), ops)
 	l.timer.Stop()
-	ctx, cancel := context.WithTimeout(context.Background(), min(k.patience.now(), closeTime))
-	k.letGo(ctx, ops)
-	cancel()
 	k.leave(l.name, unconfirmed(ops), k.now()+k.validity)
 	k.wakeLine(l.name)
 }
 
 // releaseOps is what gives all the keys back, whatever is known of them. Under k.mu.
 func (l *lock) releaseOps() []store.Op {
-	ops := make([]store.Op, len(l.keys))
 	for i := range l.keys {
-		ops[i].Key, ops[i].Owner = l.keys[i].name, l.owner
+		l.ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
 	}
 	if l.wakes {
-		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
+		l.ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
 	}
-	return ops
+	return l.ops
 }
+
+// letting is a lock as the context of its own release. It ends when the time for that is over.
+type letting lock
+
+// Deadline is context.Context's; the timer is the lock's own.
+func (l *letting) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done is closed when the time for letting go is over.
+func (l *letting) Done() <-chan struct{} { return l.gone }
+
+// Err says whether it is.
+func (l *letting) Err() error {
+	select {
+	case <-l.gone:
+		return errNoAnswer
+	default:
+		return nil
+	}
+}
+
+// Value is context.Context's.
+func (l *letting) Value(any) any { return nil }
 
 // unconfirmed picks the ops that have no answer.
 func unconfirmed(ops []store.Op) (rest []store.Op) {

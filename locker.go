@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -146,13 +145,6 @@ func newID() string {
 	var random [16]byte
 	rand.Read(random[:]) // never fails
 	return ownerMark + base64.RawURLEncoding.EncodeToString(random[:]) + "/"
-}
-
-// newOwner makes the owner value of one attempt. No two attempts share one, so that the clean-up after one cannot take the
-// key of another.
-func (k *locker) newOwner() string {
-	var buf [64]byte
-	return string(strconv.AppendUint(append(buf[:0], k.id...), k.serial.Add(1), 36))
 }
 
 // now is the time on the monotonic clock.

@@ -82,11 +82,13 @@ func (s *valkeyStore) probe(key string) {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
 	defer cancel()
 	b := s.client.B()
-	results := s.lanes[0].do(ctx, key, []valkey.Completed{
+	batch := newBatch()
+	batch.add(
 		b.Set().Key(key).Value("a").Ifeq("b").Get().PxMilliseconds(1).Build(),
 		b.Delifeq().Key(key).Value("a").Build(),
 		b.Delex().Key(key).Ifeq("a").Build(),
-	})
+	)
+	results := s.lanes[0].do(ctx, key, batch)
 	has := func(r valkey.ValkeyResult) bool { return r.Error() == nil || valkey.IsValkeyNil(r.Error()) }
 	s.setGet.Store(true)
 	s.setIfeq.Store(has(results[0]))
@@ -162,32 +164,32 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 	setGet := s.setGet.Load()
 	life := s.lifetime(ops[0].Validity)
 	b := s.client.B()
-	commands := make([]valkey.Completed, 0, 3*len(ops)+3)
+	batch := newBatch()
 	for i := range ops {
 		op := &ops[i]
 		if op.Wake != "" {
-			commands = append(commands,
+			batch.add(
 				b.Set().Key(op.Wake).Value("1").Nx().PxMilliseconds(store.WakeLife.Milliseconds()).Build(),
 				b.Pttl().Key(op.Wake).Build())
 		}
 		switch set := b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value); {
 		case op.Force && setGet:
-			commands = append(commands, set.Args("GET").Build())
+			batch.add(set.Args("GET").Build())
 		case op.Force:
-			commands = append(commands, set.Build())
+			batch.add(set.Build())
 		case setGet:
-			commands = append(commands, set.Args("NX", "GET").Build())
+			batch.add(set.Args("NX", "GET").Build())
 		default:
-			commands = append(commands, set.Args("NX").Build(), b.Get().Key(op.Key).Build())
+			batch.add(set.Args("NX").Build(), b.Get().Key(op.Key).Build())
 		}
-		commands = append(commands, b.Pttl().Key(op.Key).Build())
+		batch.add(b.Pttl().Key(op.Key).Build())
 	}
 	askTime := s.clock != nil && life.at == 0 && s.clock.stale(life.sent)
 	if askTime {
-		commands = append(commands, b.Time().Build())
+		batch.add(b.Time().Build())
 	}
 
-	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, commands)}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
 	var set *store.Op // one that was set just now
 	for i := range ops {
 		if answers.claim(&ops[i], setGet) {
@@ -277,7 +279,7 @@ func (s *valkeyStore) Extend(ctx context.Context, ops []store.Op) {
 // extend gives the first error that says that it should be asked in another way.
 func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime, native, whole bool) (refused error) {
 	b := s.client.B()
-	commands := make([]valkey.Completed, 0, 2*len(ops))
+	batch := newBatch()
 	verb := "PEXPIRE"
 	if life.at != 0 {
 		verb = "PEXPIREAT"
@@ -285,14 +287,14 @@ func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime,
 	for i := range ops {
 		op := &ops[i]
 		if !native {
-			commands = append(commands, extendScript.command(b, whole, op.Key, op.Owner, verb, life.value))
+			batch.add(extendScript.command(b, whole, op.Key, op.Owner, verb, life.value))
 			continue
 		}
-		commands = append(commands,
+		batch.add(
 			b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value, "IFEQ", op.Owner, "GET").Build(),
 			b.Pttl().Key(op.Key).Build())
 	}
-	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, commands)}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
 	for i := range ops {
 		if native {
 			answers.extendNative(&ops[i])
@@ -321,22 +323,22 @@ func (s *valkeyStore) Release(ctx context.Context, ops []store.Op) {
 
 func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (refused error) {
 	b := s.client.B()
-	commands := make([]valkey.Completed, 0, len(ops)+1)
+	batch := newBatch()
 	for i := range ops {
 		op := &ops[i]
 		switch {
 		case s.delIfeq.Load():
-			commands = append(commands, b.Delifeq().Key(op.Key).Value(op.Owner).Build())
+			batch.add(b.Delifeq().Key(op.Key).Value(op.Owner).Build())
 		case s.delex.Load():
-			commands = append(commands, b.Delex().Key(op.Key).Ifeq(op.Owner).Build())
+			batch.add(b.Delex().Key(op.Key).Ifeq(op.Owner).Build())
 		default:
-			commands = append(commands, releaseScript.command(b, whole, op.Key, op.Owner))
+			batch.add(releaseScript.command(b, whole, op.Key, op.Owner))
 		}
 		if op.Wake != "" {
-			commands = append(commands, b.Del().Key(op.Wake).Build())
+			batch.add(b.Del().Key(op.Wake).Build())
 		}
 	}
-	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, commands)}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
 	for i := range ops {
 		answers.release(&ops[i])
 		if unknownCommand(ops[i].Err) || unknownScript(ops[i].Err) {
@@ -348,11 +350,11 @@ func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (
 
 // Look is PTTL.
 func (s *valkeyStore) Look(ctx context.Context, ops []store.Op) {
-	commands := make([]valkey.Completed, 0, len(ops))
+	batch := newBatch()
 	for i := range ops {
-		commands = append(commands, s.client.B().Pttl().Key(ops[i].Key).Build())
+		batch.add(s.client.B().Pttl().Key(ops[i].Key).Build())
 	}
-	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, commands)}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
 	for i := range ops {
 		answers.look(&ops[i])
 	}
