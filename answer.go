@@ -52,30 +52,14 @@ func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
 	return set && op.Err == nil
 }
 
-// extendNative reads SET IFEQ GET, which answers with the value from before, and PTTL.
-func (a *answers) extendNative(op *store.Op) {
-	op.Err, op.Unknown, op.TTL = nil, false, 0
+// extend reads the value from before, and PTTL.
+func (a *answers) extend(op *store.Op) {
+	op.Err, op.Unknown = nil, false
 	op.Holder, _ = a.value(op)
 	var exists bool
 	if op.TTL, exists = a.ttl(op); !exists {
 		op.Holder = ""
 	}
-}
-
-// extendScript reads the script's pair of the value from before and the TTL after.
-func (a *answers) extendScript(op *store.Op) {
-	op.Err, op.Unknown, op.Holder, op.TTL = nil, false, "", 0
-	pair, err := a.next().ToArray()
-	if err != nil {
-		a.fail(op, err)
-		return
-	}
-	if len(pair) != 2 {
-		a.fail(op, errStrange)
-		return
-	}
-	read := answers{ctx: a.ctx, results: []valkey.ValkeyResult{valkey.NewResult(pair[0], nil), valkey.NewResult(pair[1], nil)}}
-	read.extendNative(op)
 }
 
 func (a *answers) release(op *store.Op) {
@@ -127,8 +111,6 @@ func (a *answers) ttl(op *store.Op) (ttl time.Duration, exists bool) {
 	}
 	return time.Duration(ms) * time.Millisecond, true
 }
-
-var errStrange = errors.New("an answer that the command does not give")
 
 // fail books an error. The first one counts: those behind it follow from it.
 func (a *answers) fail(op *store.Op, err error) {

@@ -81,7 +81,10 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*lock, set
 	}
 	l.claimOps(how, l.ops)
 	ops := l.ops
-	l.timer = time.AfterFunc(k.patience.now(), l.expire)
+	patience := k.patience.now()
+	l.ends = k.now() + patience
+	l.fires = l.ends
+	l.timer = time.AfterFunc(patience, l.expire)
 	l.ask(ops)
 
 	k.mu.Lock()
@@ -190,7 +193,7 @@ func anyUnknown(ops []store.Op) bool {
 func (k *locker) judge(l *lock, sent time.Duration) {
 	switch {
 	case l.state == held: // a late answer has strengthened it
-		l.trusted.Store(int64(l.until()))
+		l.believe()
 	case l.count(mine) >= k.majority:
 		k.begin(l, sent)
 	case l.count(mine)+l.unanswered < k.majority:
@@ -208,8 +211,7 @@ func (k *locker) begin(l *lock, sent time.Duration) {
 	}
 	k.patience.learn(now - sent)
 	l.state = held
-	l.trusted.Store(int64(until))
-	l.timer.Reset(until - now)
+	l.believe()
 	l.due = sent + k.interval
 	if l.again {
 		l.due = now

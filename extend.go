@@ -52,8 +52,8 @@ func (k *locker) upkeep() {
 		for _, batch := range batches(k.store, targets) {
 			k.spawnLocked(func() { k.extend(batch) })
 		}
-		for _, rest := range sweeps {
-			k.spawnLocked(func() { k.sweep(rest) })
+		for _, lane := range sweeps {
+			k.spawnLocked(func() { k.sweep(lane) })
 		}
 		k.mu.Unlock()
 		timer.Reset(max(0, next-now))
@@ -162,7 +162,7 @@ func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *Lost
 	if l.count(mine) < k.majority {
 		return l.lose()
 	}
-	l.trusted.Store(int64(l.until()))
+	l.believe()
 	if l.asking == 0 {
 		k.nextTurn(l, sent)
 	}
@@ -215,7 +215,7 @@ func (k *locker) restoreLane(l *lock, ops []store.Op, indexes []int) {
 		for j, i := range indexes {
 			l.book(i, sent, &ops[j])
 		}
-		l.trusted.Store(int64(l.until()))
+		l.believe()
 		k.mu.Unlock()
 		return
 	}

@@ -5,9 +5,13 @@ import (
 	"strings"
 )
 
-// A lock's keys are valkeylock's, so that a fleet can run both: prefix:i:name. The wake key, which only ctxlock's waiters
-// know, has the letter w in the place of the number.
-const wakeMark = "w"
+// A lock's keys are valkeylock's, so that a fleet can run both: prefix:i:name. Beside them there is the wake key, which only
+// ctxlock's waiters know. It has a mark in the place of the number, and lives in the slot of key 0 wherever that is possible without
+// a change to key 0: braces around key 0 do that, unless it has braces itself, which then do the same for the name alone.
+const (
+	wakeMark     = "w" // prefix:w:name
+	wakeSlotMark = "W" // prefix:W:{prefix:0:name}
+)
 
 func keyOf(prefix string, i int, name string) string {
 	return string(appendKey(nil, prefix, i, name))
@@ -20,7 +24,11 @@ func appendKey(buf []byte, prefix string, i int, name string) []byte {
 }
 
 func wakeKeyOf(prefix, name string) string {
-	return prefix + ":" + wakeMark + ":" + name
+	zero := keyOf(prefix, 0, name)
+	if strings.ContainsAny(zero, "{}") {
+		return prefix + ":" + wakeMark + ":" + name
+	}
+	return prefix + ":" + wakeSlotMark + ":{" + zero + "}"
 }
 
 // parseKey takes a key apart that a server spoke of. Anything may stand under the prefix, and servers speak of foreign keys
@@ -34,8 +42,12 @@ func parseKey(prefix, key string, keys int) (name string, i int, wake, ok bool) 
 	if !found || name == "" {
 		return "", 0, false, false
 	}
-	if mark == wakeMark {
-		return name, 0, true, true
+	switch mark {
+	case wakeSlotMark:
+		name = strings.TrimSuffix(strings.TrimPrefix(name, "{"+prefix+":0:"), "}")
+		fallthrough
+	case wakeMark:
+		return name, 0, true, name != "" && wakeKeyOf(prefix, name) == key
 	}
 	i, err := strconv.Atoi(mark)
 	if err != nil || i < 0 || i >= keys || strconv.Itoa(i) != mark {

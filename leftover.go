@@ -2,6 +2,7 @@ package ctxlock
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,17 +63,20 @@ func (k *locker) isRemains(owner string) bool {
 	return false
 }
 
-// dueSweeps takes the leftovers that are to be swept now, and tells when the next one is. Under k.mu.
-func (k *locker) dueSweeps(now, next time.Duration) ([]*leftover, time.Duration) {
-	var due []*leftover
+// dueSweeps takes the leftovers that are to be swept now, those of one lane together, and tells when the next one is. Under k.mu.
+func (k *locker) dueSweeps(now, next time.Duration) (map[int][]*leftover, time.Duration) {
+	var due map[int][]*leftover
 	for rest := range k.leftovers {
 		switch {
 		case rest.busy:
 		case now > rest.until:
 			delete(k.leftovers, rest)
 		case rest.due <= now:
+			if due == nil {
+				due = make(map[int][]*leftover)
+			}
 			rest.busy = true
-			due = append(due, rest)
+			due[rest.lane] = append(due[rest.lane], rest)
 		default:
 			next = min(next, rest.due)
 		}
@@ -80,23 +84,37 @@ func (k *locker) dueSweeps(now, next time.Duration) ([]*leftover, time.Duration)
 	return due, next
 }
 
-// sweep releases a leftover once, and books what came of it.
-func (k *locker) sweep(rest *leftover) {
+// sweep releases leftovers of one lane once, and books what came of it.
+func (k *locker) sweep(all []*leftover) {
 	ctx, cancel := context.WithTimeout(k.life, k.patience.now())
 	defer cancel()
-	ops := append([]store.Op(nil), rest.ops...)
-	k.release(ctx, ops)
+	for some := range slices.Chunk(all, batchSize) {
+		var ops []store.Op
+		for _, rest := range some {
+			ops = append(ops, rest.ops...)
+		}
+		k.release(ctx, ops)
+		k.mu.Lock()
+		for _, rest := range some {
+			k.swept(rest, ops[:len(rest.ops)])
+			ops = ops[len(rest.ops):]
+		}
+		k.kickLocked()
+		k.mu.Unlock()
+	}
+}
 
-	k.mu.Lock()
+// swept books the answers to one sweep of a leftover. Under k.mu.
+func (k *locker) swept(rest *leftover, answers []store.Op) {
 	rest.busy = false
 	rest.due = k.now() + rest.pause
 	rest.pause = min(2*rest.pause, mostSweepPause)
-	if !rest.late && len(unconfirmed(ops)) == 0 {
+	if !rest.late && len(unconfirmed(answers)) == 0 {
 		delete(k.leftovers, rest)
 	}
-	k.kickLocked()
-	k.mu.Unlock()
-	k.wakeLine(rest.name)
+	if queue := k.lines[rest.name]; queue != nil {
+		queue.signal(true)
+	}
 }
 
 // sweepName sweeps the leftovers of one name now, and reports whether all of that was confirmed in time.

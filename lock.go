@@ -32,7 +32,8 @@ type lock struct {
 	name  string
 	owner string
 
-	// timer calls expire: while claiming when patience is over, while held when trust is, while letting go when the time for that is.
+	// timer calls expire no later than ends, which is when patience is over while claiming, trust while held, and the time for
+	// letting go after that. It is set anew only to fire earlier: short holdings leave it alone, since timers cost more than locks.
 	timer *time.Timer
 	// ops is what the claim asks for, and later the release. Whoever moves the lock to its next state has it.
 	ops []store.Op
@@ -47,6 +48,8 @@ type lock struct {
 
 	// All that follows is under k.mu.
 	state      state
+	ends       time.Duration // when the present state has to end
+	fires      time.Duration // when timer fires next
 	keys       []lockKey
 	unanswered int           // keys that still owe an answer to the claim
 	asking     int           // requests to extend that are under way
@@ -182,32 +185,48 @@ func (l *lock) count(s standing) (n int) {
 	return n
 }
 
-// expire is what the timer calls. It looks at the clock itself, so a call too many does no harm.
+// endBy sets when the present state has to end. Under k.mu.
+func (l *lock) endBy(at time.Duration) {
+	l.ends = at
+	if at < l.fires {
+		l.fires = at
+		l.timer.Reset(max(0, at-l.k.now()))
+	}
+}
+
+// expire is what the timer calls. It looks at the clock itself, so a call too many or too early does no harm.
 func (l *lock) expire() {
 	k := l.k
 	k.mu.Lock()
+	if now := k.now(); now < l.ends && l.state != over {
+		l.fires = l.ends
+		l.timer.Reset(l.ends - now)
+		k.mu.Unlock()
+		return
+	}
+	var cause error
 	switch l.state {
 	case claiming:
+		cause = errNoAnswer
 		l.giveUp()
-		k.mu.Unlock()
-		l.end(errNoAnswer)
-		return
 	case held:
-		if rest := l.until() - k.now(); rest > 0 { // it was extended meanwhile
-			l.timer.Reset(rest)
-			k.mu.Unlock()
-			return
-		}
-		cause := &LostError{Name: l.name, Reason: Expired, Err: l.lastErr}
+		cause = &LostError{Name: l.name, Reason: Expired, Err: l.lastErr}
 		k.retire(l)
-		k.mu.Unlock()
-		l.end(cause)
-		return
 	case lettingGo:
 		l.state = over
 		close(l.gone)
 	}
 	k.mu.Unlock()
+	if cause != nil {
+		l.end(cause)
+	}
+}
+
+// believe sets how long the lock may be believed in. Under k.mu.
+func (l *lock) believe() {
+	until := l.until()
+	l.trusted.Store(int64(until))
+	l.endBy(until)
 }
 
 // lose ends a held lock whose majority is gone. Under k.mu; the caller ends the context with the cause, after k.mu
@@ -251,7 +270,7 @@ func (l *lock) letGo() {
 	defer k.work.Done()
 	l.state = lettingGo
 	l.gone = make(chan struct{})
-	l.timer.Reset(min(k.patience.now(), closeTime))
+	l.endBy(k.now() + min(k.patience.now(), closeTime))
 	ops := l.releaseOps()
 	k.mu.Unlock()
 	k.letGo((*letting)(l), ops)

@@ -222,7 +222,7 @@ func (s *speaker) handOver(l *lock) {
 func (s *speaker) disarm() {
 	if s.armed > 0 {
 		// An owner value that no key has: only the wake key goes.
-		nobody := store.Op{Key: keyOf(s.k.prefix, 0, s.name), Owner: s.k.newOwner()}
+		nobody := store.Op{Key: keyOf(s.k.prefix, 0, s.name), Owner: newID()}
 		s.k.leave(s.name, []store.Op{nobody}, s.k.now()+store.WakeLife)
 	}
 }

@@ -11,11 +11,10 @@ import (
 type script struct{ text, sha1 string }
 
 var (
-	// extendScript gives a key its validity again if it has our value, and returns the value that it found and the TTL
-	// that it leaves. The read comes after the write because it is what registers tracking.
+	// extendScript gives a key its validity again if it has our value, and returns the value that it found.
 	extendScript = script{
-		text: `local v=redis.call("GET",KEYS[1]) if v==ARGV[1] then redis.call(ARGV[2],KEYS[1],ARGV[3]) end return {v,redis.call("PTTL",KEYS[1])}`,
-		sha1: "8e1221256f774cd726fba3665fc7eb118964c43c",
+		text: `local v=redis.call("GET",KEYS[1]) if v==ARGV[1] then redis.call(ARGV[2],KEYS[1],ARGV[3]) end return v`,
+		sha1: "aea567d8fa4a48fc2121f298b00ba88b8e8cf914",
 	}
 	// releaseScript deletes a key if it has our value.
 	releaseScript = script{

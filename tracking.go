@@ -21,10 +21,10 @@ import (
 // tracker prepares a client for tracking and finds out whether it really tracks.
 type tracker struct {
 	noLoop bool
-	notify func([]valkey.ValkeyMessage) // the user's own callback, or nil
-	events func(store.Event)
-	lost   func()       // called when a connection was lost
-	dialed atomic.Int64 // connections made from the options that were prepared
+	notify func([]valkey.ValkeyMessage)      // the user's own callback, or nil
+	lost   func()                            // called when a connection was lost
+	events atomic.Pointer[func(store.Event)] // nil until somebody subscribes
+	dialed atomic.Int64                      // connections made from the options that were prepared
 }
 
 // prepare sets on a copy of option what the locker needs.
@@ -84,15 +84,21 @@ func (u unsent) Unwrap() []error { return []error{u.error, errUnsent} }
 func (t *tracker) onInvalidations(messages []valkey.ValkeyMessage) {
 	if messages == nil {
 		t.lost()
-		t.events(store.Event{All: true})
+		t.send(store.Event{All: true})
 	}
 	for i := range messages {
 		if key, err := messages[i].ToString(); err == nil {
-			t.events(store.Event{Key: key})
+			t.send(store.Event{Key: key})
 		}
 	}
 	if t.notify != nil {
 		t.notify(messages)
+	}
+}
+
+func (t *tracker) send(event store.Event) {
+	if events := t.events.Load(); events != nil {
+		(*events)(event)
 	}
 }
 

@@ -20,10 +20,10 @@ type valkeyStore struct {
 	tracker  tracker
 	watching bool
 	cluster  bool
-	lanes    []*valkeyLane
+	lanes    [clusterLanes]*valkeyLane // the first alone unless this is a cluster
 
 	start time.Time
-	clock *serverClock // nil where commands may go to any of several servers
+	clock serverClock // not used in a cluster, where keys are on servers with different clocks
 	pxat  bool
 
 	// What the servers can do. Each is cleared for good when a server says otherwise.
@@ -38,10 +38,16 @@ type valkeyStore struct {
 const clusterLanes = 16
 
 func openValkey(option LockerOption) (*valkeyStore, error) {
-	s := &valkeyStore{start: time.Now(), pxat: !option.FallbackSETPX}
+	s := &valkeyStore{
+		start: time.Now(),
+		pxat:  !option.FallbackSETPX,
+		clock: serverClock{tolerance: max(marginOf(option.KeyValidity)/2, 10*time.Millisecond)},
+	}
+	for i := range s.lanes {
+		s.lanes[i] = new(valkeyLane) // the client's callbacks may come before the client does
+	}
 	s.tracker.noLoop = option.NoLoopTracking
 	s.tracker.lost = s.onLost
-	s.tracker.events = func(store.Event) {}
 	build := option.ClientBuilder
 	if build == nil {
 		build = valkey.NewClient
@@ -60,17 +66,15 @@ func openValkey(option LockerOption) (*valkeyStore, error) {
 }
 
 func (s *valkeyStore) open(option LockerOption) {
-	lanes, slots := 1, mostSlots
+	slots := mostSlots
 	if scale := option.ClientOption.RingScaleEachConn; scale > 0 {
-		slots = min(slots, max(1, 1<<scale/2)) // a request that is left and its fence take a place each
+		slots = min(slots, max(4, 1<<scale/2)) // a request that is left and its fence take a place each
 	}
 	if s.cluster {
-		lanes, slots = clusterLanes, max(1, slots/4)
-	} else {
-		s.clock = &serverClock{tolerance: max(marginOf(option.KeyValidity)/2, 10*time.Millisecond)}
+		slots /= 4 // a node may own the slots of several lanes
 	}
-	for range lanes {
-		s.lanes = append(s.lanes, &valkeyLane{client: s.client, slots: make(chan struct{}, slots)})
+	for _, lane := range s.lanes {
+		lane.client, lane.slots = s.client, make(chan struct{}, slots)
 	}
 	s.probe(keyOf(option.KeyPrefix, 0, newID()))
 	s.watching = !option.ClientOption.DisableCache && s.tracker.tracks(s.client)
@@ -111,7 +115,7 @@ func (s *valkeyStore) Watches() bool { return s.watching }
 
 func (s *valkeyStore) Echoes() bool { return s.watching && !s.tracker.noLoop }
 
-func (s *valkeyStore) Subscribe(events func(store.Event)) { s.tracker.events = events }
+func (s *valkeyStore) Subscribe(events func(store.Event)) { s.tracker.events.Store(&events) }
 
 func (s *valkeyStore) Close() { s.client.Close() }
 
@@ -120,9 +124,7 @@ func (s *valkeyStore) onLost() {
 	for _, lane := range s.lanes {
 		lane.shaky.Store(true)
 	}
-	if s.clock != nil {
-		s.clock.forget()
-	}
+	s.clock.forget()
 }
 
 // lifetime is how one request says how long its keys are to live: to a point in the server's time, or from when it arrives.
@@ -136,7 +138,7 @@ type lifetime struct {
 
 func (s *valkeyStore) lifetime(validity time.Duration) lifetime {
 	life := lifetime{sent: s.now(), validity: validity, unit: "PX"}
-	if s.pxat && s.clock != nil {
+	if s.pxat && !s.cluster {
 		if at, ok := s.clock.deadline(life.sent, validity); ok {
 			life.at, life.unit, life.value = at, "PXAT", strconv.FormatInt(at, 10)
 			return life
@@ -148,7 +150,7 @@ func (s *valkeyStore) lifetime(validity time.Duration) lifetime {
 
 // Claim is SET NX GET and PTTL for each key: the first says who has it, the second how long it lives, and registers tracking.
 func (s *valkeyStore) Claim(ctx context.Context, ops []store.Op) {
-	if s.clock != nil && !ops[0].Force {
+	if !s.cluster && !ops[0].Force {
 		if err := s.clock.distrusted(s.now()); err != nil {
 			failAll(ops, err)
 			return
@@ -184,7 +186,7 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 		}
 		batch.add(b.Pttl().Key(op.Key).Build())
 	}
-	askTime := s.clock != nil && life.at == 0 && s.clock.stale(life.sent)
+	askTime := !s.cluster && life.at == 0 && s.clock.stale(life.sent)
 	if askTime {
 		batch.add(b.Time().Build())
 	}
@@ -251,7 +253,7 @@ func (s *valkeyStore) observeTime(life lifetime, answer valkey.ValkeyResult) clo
 // mostSeconds is far beyond any time that a server tells, and fits a time.Duration with room to add.
 const mostSeconds = 8e9
 
-// Extend is SET IFEQ GET and PTTL for each key, or a script that does the same.
+// Extend is SET IFEQ GET, or a script that does the same, and PTTL for each key.
 func (s *valkeyStore) Extend(ctx context.Context, ops []store.Op) {
 	life := s.lifetime(ops[0].Validity)
 	native := s.setIfeq.Load()
@@ -263,7 +265,7 @@ func (s *valkeyStore) Extend(ctx context.Context, ops []store.Op) {
 	if unknownScript(refused) {
 		s.extend(ctx, ops, life, false, true)
 	}
-	if s.clock == nil {
+	if s.cluster {
 		return
 	}
 	for i := range ops {
@@ -286,21 +288,18 @@ func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime,
 	}
 	for i := range ops {
 		op := &ops[i]
-		if !native {
+		if native {
+			batch.add(b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value, "IFEQ", op.Owner, "GET").Build())
+		} else {
 			batch.add(extendScript.command(b, whole, op.Key, op.Owner, verb, life.value))
-			continue
 		}
-		batch.add(
-			b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value, "IFEQ", op.Owner, "GET").Build(),
-			b.Pttl().Key(op.Key).Build())
+		// A server tells a connection of that connection's own changes after the command that made them. Because the read
+		// is a command of its own, and not a part of the script, they are told of before its answer.
+		batch.add(b.Pttl().Key(op.Key).Build())
 	}
 	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
 	for i := range ops {
-		if native {
-			answers.extendNative(&ops[i])
-		} else {
-			answers.extendScript(&ops[i])
-		}
+		answers.extend(&ops[i])
 		if unknownCommand(ops[i].Err) || unknownScript(ops[i].Err) {
 			refused = ops[i].Err
 		}
