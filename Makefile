@@ -1,0 +1,48 @@
+# Needs Go, git, make, a C compiler, and a Valkey or Redis server, which is installed when there is none.
+SHELL   = /bin/bash
+FUZZTIME ?= 20s
+# What coverage is measured of: not the laboratory and the programs.
+COVERED = $$(go list ./... | grep -vE '/(cmd|internal/(conformance|faulty|lab|sim))(/|$$)' | paste -sd, -)
+
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
+
+demo: ## Run the demo on servers of its own
+	@s=$$(scripts/need-server.sh) && CTXLOCK_SERVER=$$s go run ./cmd/ctxlock-demo
+
+test: ## Run all specs of all modules; SERVERS=DIR: with each server in DIR
+	@SERVERS="$(SERVERS)" scripts/test.sh
+
+lint: ## Check format, vet, staticcheck, go.mod and shell scripts of all modules
+	@scripts/lint.sh
+
+bench: ## Run the benchmarks against the peers
+	@s=$$(scripts/need-server.sh) && cd benchmarks && CTXLOCK_SERVER=$$s go run .
+
+fuzz: ## Run every fuzz target for FUZZTIME (20s)
+	@for p in $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./...); do \
+	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -c6-); do \
+	    echo "== $$f" && go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+cover: ## Measure what the specs cover: prints the total, writes cover.out
+	@s=$$(scripts/need-server.sh) && \
+	  CTXLOCK_SERVER=$$s go test -timeout 10m -coverpkg="$(COVERED)" -coverprofile=cover.out ./... && \
+	  go tool cover -func=cover.out | tail -1
+
+server: ## Install a server unless there is one, and print its path
+	@scripts/need-server.sh
+
+servers: ## Fetch several versions of both servers into .servers; LABELS="valkey-8.1 …": only these
+	@scripts/get-servers.sh .servers $(LABELS)
+
+# The specs with the label "control" start, stop and freeze processes: containers are not theirs to control.
+COMPOSE_SPECS = go test -race -timeout 10m -count=1 . --ginkgo.label-filter='!control'
+compose-test: ## Run the specs that need no control of processes on the servers of docker-compose.yml
+	docker compose up --detach --wait
+	@trap 'docker compose down --volumes' EXIT; export CTXLOCK_CLUSTER=127.0.0.1:7000,127.0.0.1:7001,127.0.0.1:7002; \
+	  CTXLOCK_STANDALONE=127.0.0.1:6390 $(COMPOSE_SPECS) && CTXLOCK_STANDALONE=127.0.0.1:6391 $(COMPOSE_SPECS)
+
+clean: ## Remove what was built, measured and fetched
+	rm -rf .servers cover.out
+
+.PHONY: help demo test lint bench fuzz cover server servers compose-test clean
