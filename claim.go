@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/ctxlock/ctxlock/store"
@@ -131,30 +132,50 @@ func (l *lock) claimOps(how manner, ops []store.Op) {
 	}
 }
 
-// ask sends the claim on all lanes that its keys need and returns when it is decided. Answers that come later are booked
-// all the same: they strengthen the lock, or are cleaned up.
+// ask sends the claim on all lanes that its keys need and returns when it is decided.
 func (l *lock) ask(ops []store.Op) {
-	groups := byLane(l.k.store, ops)
+	k := l.k
+	groups := byLane(k.store, ops)
 	if groups == nil {
-		l.askLane(ops, nil, ops)
+		l.askLane(l, ops, nil, ops)
 		return
 	}
+	// Lanes that are slower than the decision are not cut short: their answers are booked all the same. They strengthen the lock, or
+	// are cleaned up, and an answer that came is cheaper to clean up after than one that may still come.
+	ctx, cancel := context.WithTimeout(k.life, k.patience.now())
 	l.decided = make(chan struct{})
+	var lanes sync.WaitGroup
 	for _, indexes := range groups {
-		l.k.work.Go(func() { l.askLane(pick(ops, indexes), indexes, ops) }) // the caller has a place in work: it is open
+		lanes.Add(1)
+		k.work.Go(func() { // the caller has a place in work, so it is open
+			defer lanes.Done()
+			l.askLane(ctx, pick(ops, indexes), indexes, ops)
+		})
 	}
-	<-l.decided
+	k.work.Go(func() {
+		lanes.Wait()
+		cancel()
+	})
+	select {
+	case <-l.decided:
+	case <-l.Done():
+		k.mu.Lock()
+		if l.state == claiming {
+			l.giveUp()
+		}
+		k.mu.Unlock()
+	}
 }
 
 // askLane claims the keys of one lane. indexes tells which of the lock's keys they are, nil for all; the answers are
 // booked in all while the claim is undecided.
-func (l *lock) askLane(ops []store.Op, indexes []int, all []store.Op) {
+func (l *lock) askLane(ctx context.Context, ops []store.Op, indexes []int, all []store.Op) {
 	sent := l.k.now()
-	l.k.store.Claim(l, ops)
-	if anyUnknown(ops) && l.Context.Err() == nil {
+	l.k.store.Claim(ctx, ops)
+	if anyUnknown(ops) && ctx.Err() == nil {
 		// The connection broke, and the claim may have been carried out. Asking again with the same owner value does no harm
 		// and tells; trust still counts from the first time.
-		l.k.store.Claim(l, ops)
+		l.k.store.Claim(ctx, ops)
 		for i := range ops {
 			ops[i].Unknown = ops[i].Err != nil
 		}
@@ -236,7 +257,11 @@ func (l *lock) decide() {
 func (l *lock) remainsOf(ops []store.Op) (remains []store.Op) {
 	for i := range ops {
 		if op := &ops[i]; op.Unknown || op.Err == nil && op.Holder == l.owner {
-			remains = append(remains, store.Op{Key: op.Key, Owner: op.Owner, Unknown: op.Unknown})
+			rest := store.Op{Key: op.Key, Owner: op.Owner, Unknown: op.Unknown}
+			if op.Unknown {
+				rest.Wake = op.Wake // which may have been made, too
+			}
+			remains = append(remains, rest)
 		}
 	}
 	return remains

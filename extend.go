@@ -250,5 +250,8 @@ func (l *lock) lostOps() []store.Op {
 	for i := range l.keys {
 		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
 	}
+	if l.wakes {
+		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
+	}
 	return ops
 }

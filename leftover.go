@@ -25,7 +25,9 @@ type leftover struct {
 
 const (
 	firstSweepPause = 20 * time.Millisecond
-	mostSweepPause  = time.Second
+	// The longest pause is a quarter of the validity, so that what comes late is swept before it runs out by itself, within these
+	// bounds: leftovers pile up while a server is silent, and must not become a burden when it is back.
+	leastLongPause, mostLongPause = 250 * time.Millisecond, 5 * time.Second
 	// lateFor is how much longer than its validity a claim that was never answered is watched for. It may lie in the buffers of a
 	// connection that stalls, and valkey-go gives such a connection up after 10 s.
 	lateFor = 15 * time.Second
@@ -46,8 +48,6 @@ func (k *locker) leave(name string, ops []store.Op, until time.Duration) {
 		if rest.late {
 			rest.until += lateFor
 		}
-		// Somebody may have seen our value and be waiting for it to go.
-		rest.ops[0].Wake = wakeKeyOf(k.prefix, name)
 		k.leftovers[rest] = struct{}{}
 	}
 	k.kickLocked()
@@ -93,7 +93,7 @@ func (k *locker) sweep(all []*leftover) {
 		for _, rest := range some {
 			ops = append(ops, rest.ops...)
 		}
-		k.release(ctx, ops)
+		k.store.Release(ctx, ops)
 		k.mu.Lock()
 		for _, rest := range some {
 			k.swept(rest, ops[:len(rest.ops)])
@@ -108,10 +108,11 @@ func (k *locker) sweep(all []*leftover) {
 func (k *locker) swept(rest *leftover, answers []store.Op) {
 	rest.busy = false
 	rest.due = k.now() + rest.pause
-	rest.pause = min(2*rest.pause, mostSweepPause)
-	if !rest.late && len(unconfirmed(answers)) == 0 {
-		delete(k.leftovers, rest)
+	rest.pause = min(2*rest.pause, max(leastLongPause, min(k.validity/4, mostLongPause)))
+	if rest.late || len(unconfirmed(answers)) > 0 {
+		return
 	}
+	delete(k.leftovers, rest)
 	if queue := k.lines[rest.name]; queue != nil {
 		queue.signal(true)
 	}

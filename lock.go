@@ -3,6 +3,7 @@ package ctxlock
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -49,7 +50,7 @@ type lock struct {
 	// All that follows is under k.mu.
 	state      state
 	ends       time.Duration // when the present state has to end
-	fires      time.Duration // when timer fires next
+	fires      time.Duration // when timer fires next, or never
 	keys       []lockKey
 	unanswered int           // keys that still owe an answer to the claim
 	asking     int           // requests to extend that are under way
@@ -85,7 +86,10 @@ const (
 	taken
 )
 
-const offAgenda = -1
+const (
+	offAgenda               = -1
+	never     time.Duration = math.MaxInt64
+)
 
 func (k *locker) newLock(ctx context.Context, name string) *lock {
 	l := &lock{k: k, name: name, place: offAgenda}
@@ -198,6 +202,7 @@ func (l *lock) endBy(at time.Duration) {
 func (l *lock) expire() {
 	k := l.k
 	k.mu.Lock()
+	l.fires = never
 	if now := k.now(); now < l.ends && l.state != over {
 		l.fires = l.ends
 		l.timer.Reset(l.ends - now)

@@ -32,6 +32,8 @@ const (
 	slackFrom, slackTo = 20 * time.Millisecond, 150 * time.Millisecond
 	// foreverLook is how often a waiter looks at a key that does not run out.
 	foreverLook = 5 * time.Second
+	// hasty is how soon after a claim that failed another one is suspicious.
+	hasty = 100 * time.Millisecond
 )
 
 // signal passes a hint on to the speaker. Under k.mu.
@@ -121,7 +123,7 @@ func (k *locker) wait(ctx context.Context, name string) (*lock, error) {
 		return nil, err
 	}
 	defer k.work.Done()
-	s := speaker{k: k, name: name, waiter: w, faults: afterFault, splits: afterSplit, polls: polling}
+	s := speaker{k: k, name: name, waiter: w, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
 	l, err := s.wait(ctx)
 	if k.leaveLine(name, w) && l == nil {
 		s.disarm()
@@ -150,9 +152,14 @@ type speaker struct {
 	// A holder that extends touches its key again and again. Once the same holder was seen on both sides of a touch it is known to
 	// extend, and then it deletes the wake key on release: from there on the speaker watches that key, and is quiet about the others.
 	quiet bool
-	armed time.Duration // until when the wake key exists; zero if this speaker never asked for it
+	asked bool          // this speaker has asked for the wake key
+	armed time.Duration // until when it exists
 
 	faults, splits, polls backoff
+
+	// Hints that lead nowhere, and come fast, are answered ever more slowly: somebody touches the key in a loop, or forges.
+	claimed time.Duration // when it claimed last
+	idle    backoff
 }
 
 // wait waits for its turn, and then claims, and waits for a reason to, by turns.
@@ -167,6 +174,8 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 	arm := false
 	for {
 		s.forget()
+		s.claimed = s.k.now()
+		s.asked = s.asked || arm
 		l, back := s.k.claim(ctx, s.name, manner{arm: arm})
 		if l != nil {
 			s.handOver(l)
@@ -186,7 +195,7 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 			continue
 		}
 		more, rearm := s.pause(ctx, back)
-		if !more {
+		if !more || !s.slowDown(ctx) {
 			return nil, s.lastWord(ctx)
 		}
 		arm = rearm
@@ -210,7 +219,7 @@ func (s *speaker) forget() {
 
 // handOver leaves it to the new lock to delete the wake key that this speaker has asked for.
 func (s *speaker) handOver(l *lock) {
-	if s.armed > 0 {
+	if s.asked {
 		s.k.mu.Lock()
 		l.wakes = true
 		s.k.mu.Unlock()
@@ -220,9 +229,9 @@ func (s *speaker) handOver(l *lock) {
 // disarm deletes the wake key when the last waiter of this process leaves without the lock. Waiters elsewhere look, and ask for
 // it again.
 func (s *speaker) disarm() {
-	if s.armed > 0 {
+	if s.asked {
 		// An owner value that no key has: only the wake key goes.
-		nobody := store.Op{Key: keyOf(s.k.prefix, 0, s.name), Owner: newID()}
+		nobody := store.Op{Key: keyOf(s.k.prefix, 0, s.name), Owner: newID(), Wake: wakeKeyOf(s.k.prefix, s.name)}
 		s.k.leave(s.name, []store.Op{nobody}, s.k.now()+store.WakeLife)
 	}
 }
@@ -255,6 +264,15 @@ func (s *speaker) pause(ctx context.Context, back setback) (more, arm bool) {
 	}
 	s.sawTTL(back.ttl)
 	return s.listen(ctx)
+}
+
+// slowDown spaces out claims that follow each other too fast. It reports false if the wait as a whole is over.
+func (s *speaker) slowDown(ctx context.Context) bool {
+	if s.k.now()-s.claimed > hasty {
+		s.idle.reset()
+		return true
+	}
+	return s.sleep(ctx, s.idle.next(), nil)
 }
 
 // sleep waits for a time, or for a hint if hint is not nil. It reports false if the wait as a whole is over.

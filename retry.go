@@ -24,6 +24,9 @@ var (
 	afterFault = backoff{first: 10 * time.Millisecond, most: time.Second}
 	// afterSplit is for claimants who took keys from under each other: apart by more than a round trip, soon.
 	afterSplit = backoff{first: 2 * time.Millisecond, most: 250 * time.Millisecond}
+	// afterNothing is for hints that come fast and lead nowhere. It starts below what anybody would notice, since hints also come
+	// fast where a lock goes from hand to hand.
+	afterNothing = backoff{first: 20 * time.Microsecond, most: 50 * time.Millisecond}
 	// polling is for stores that send no events.
 	polling = backoff{first: 20 * time.Millisecond, most: 500 * time.Millisecond}
 )
