@@ -24,8 +24,11 @@ type serverClock struct {
 }
 
 const (
-	// freshFor is how long what is known is good enough to set an expiry by.
-	freshFor = 10 * time.Second
+	// freshFor is how long what is known is good enough to set an expiry by: drift is then below 30 ms.
+	freshFor = time.Minute
+	// askAfter is how old it may be for a claim not to ask for the time as well. Claims that succeed tell of the clock by themselves,
+	// so this is for those that fail: a jump to and fro between two looks at the clock cannot be noticed.
+	askAfter = 200 * time.Millisecond
 	// driftPart is how much clocks may drift apart: one part in 2000 is the most by which NTP slews.
 	driftPart = 2000
 )
@@ -34,8 +37,8 @@ type clockStep int
 
 const (
 	steady clockStep = iota
-	jumpedAhead
 	jumpedBack
+	jumpedAhead // the one that matters more
 )
 
 // deadline gives the server's time at which a key runs out that is to live for validity from now, in milliseconds. It errs
@@ -53,7 +56,7 @@ func (c *serverClock) deadline(now, validity time.Duration) (ms int64, ok bool) 
 func (c *serverClock) stale(now time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.known || now-c.seen > freshFor/2
+	return !c.known || now-c.seen > askAfter
 }
 
 // observe learns from a server's time that was read at some moment between sent and now. If the clock has jumped ahead, claims

@@ -24,6 +24,8 @@ type leftover struct {
 }
 
 const (
+	// sweepTime is how long a sweep waits for its answers. Nobody waits for the sweep, so it is longer than any attempt.
+	sweepTime       = 5 * time.Second
 	firstSweepPause = 20 * time.Millisecond
 	// The longest pause is a quarter of the validity, so that what comes late is swept before it runs out by itself, within these
 	// bounds: leftovers pile up while a server is silent, and must not become a burden when it is back.
@@ -86,7 +88,7 @@ func (k *locker) dueSweeps(now, next time.Duration) (map[int][]*leftover, time.D
 
 // sweep releases leftovers of one lane once, and books what came of it.
 func (k *locker) sweep(all []*leftover) {
-	ctx, cancel := context.WithTimeout(k.life, k.patience.now())
+	ctx, cancel := context.WithTimeout(k.life, sweepTime)
 	defer cancel()
 	for some := range slices.Chunk(all, batchSize) {
 		var ops []store.Op

@@ -275,7 +275,7 @@ func (l *lock) letGo() {
 	defer k.work.Done()
 	l.state = lettingGo
 	l.gone = make(chan struct{})
-	l.endBy(k.now() + min(k.patience.now(), closeTime))
+	l.endBy(k.now() + closeTime)
 	ops := l.releaseOps()
 	k.mu.Unlock()
 	k.letGo((*letting)(l), ops)

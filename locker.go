@@ -268,7 +268,7 @@ func (k *locker) spawnLocked(f func()) bool {
 	return true
 }
 
-// closeTime is how long Close waits for servers to confirm.
+// closeTime is how long Close, and each release, waits for servers to confirm.
 const closeTime = 2 * time.Second
 
 func (k *locker) Close() { k.closed.Do(k.close) }

@@ -147,7 +147,8 @@ type speaker struct {
 	key    string
 	holder string        // its owner value when it was last claimed
 	life   time.Duration // the longest TTL seen of it
-	lookAt time.Duration // when to look whether it has run out
+	runsAt time.Duration // when it runs out unless it is extended
+	lookAt time.Duration // when to look whether it has
 
 	// A holder that extends touches its key again and again. Once the same holder was seen on both sides of a touch it is known to
 	// extend, and then it deletes the wake key on release: from there on the speaker watches that key, and is quiet about the others.
@@ -308,11 +309,14 @@ func (s *speaker) listen(ctx context.Context) (more, arm bool) {
 		case <-s.woken:
 			return true, false
 		case <-s.touched:
-			if !s.quiet {
+			switch now := s.k.now(); {
+			case !s.quiet:
 				return true, false
+			case now < s.runsAt-slackFrom:
+				s.sawTTL(s.life) // extended, so it lives at least as long from now as it did when it was last seen
+			default:
+				s.lookAt = now // it may have run out
 			}
-			// Extended, so it lives at least as long from now as it did when it was last seen.
-			s.sawTTL(s.life)
 		case <-timer.C:
 			if s.quiet && s.k.now() >= s.armed {
 				return true, true
@@ -330,7 +334,8 @@ func (s *speaker) sawTTL(ttl time.Duration) {
 		ttl = foreverLook
 	}
 	s.life = max(s.life, ttl)
-	s.lookAt = s.k.now() + ttl + jitter.Between(slackFrom, slackTo)
+	s.runsAt = s.k.now() + ttl
+	s.lookAt = s.runsAt + jitter.Between(slackFrom, slackTo)
 }
 
 // stillHeld looks at the key that the speaker waits for. An error counts as "no", so that the claim that follows finds it.

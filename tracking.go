@@ -3,8 +3,10 @@ package ctxlock
 import (
 	"context"
 	"crypto/tls"
+	"maps"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +26,11 @@ type tracker struct {
 	notify func([]valkey.ValkeyMessage)      // the user's own callback, or nil
 	lost   func()                            // called when a connection was lost
 	events atomic.Pointer[func(store.Event)] // nil until somebody subscribes
-	dialed atomic.Int64                      // connections made from the options that were prepared
+
+	mu     sync.Mutex
+	dialed bool                     // the client connects by the options that were prepared
+	closed bool                     // no more connections
+	open   map[*connection]struct{} // those that there are
 }
 
 // prepare sets on a copy of option what the locker needs.
@@ -51,12 +57,26 @@ func (t *tracker) prepare(option valkey.ClientOption) valkey.ClientOption {
 	return option
 }
 
-// dialer connects as the client would by itself. That it was called proves that the client was built from our options; and
-// what it could not connect was certainly not sent.
+// connection is one of the client's.
+type connection struct {
+	net.Conn
+	tracker *tracker
+}
+
+// Close is net.Conn's.
+func (c *connection) Close() error {
+	c.tracker.mu.Lock()
+	delete(c.tracker.open, c)
+	c.tracker.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// dialer connects as the client would by itself. That it was called proves that the client was built from our options; what
+// it could not connect was certainly not sent; and a client that is closed while it connects (valkey-go v1.0.79) keeps
+// the connection for ever unless somebody else closes it.
 func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	byContext, plain := option.DialCtxFn, option.DialFn
 	return func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (conn net.Conn, err error) {
-		t.dialed.Add(1)
 		switch {
 		case byContext != nil:
 			conn, err = byContext(ctx, address, dialer, config)
@@ -68,9 +88,44 @@ func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, strin
 			conn, err = dialer.DialContext(ctx, "tcp", address)
 		}
 		if err != nil {
+			t.note(nil)
 			return nil, unsent{err}
 		}
-		return conn, nil
+		if tcp, ok := conn.(*net.TCPConn); ok && option.DisableTCPNoDelay {
+			_ = tcp.SetNoDelay(false) // the client can do this only to a connection that it knows
+		}
+		own := &connection{conn, t}
+		if !t.note(own) {
+			own.Close()
+			return nil, unsent{valkey.ErrClosing}
+		}
+		return own, nil
+	}
+}
+
+// note books a new connection, or an attempt at one. It reports false once the tracker is closed.
+func (t *tracker) note(conn *connection) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dialed = true
+	if t.closed || conn == nil {
+		return false
+	}
+	if t.open == nil {
+		t.open = make(map[*connection]struct{})
+	}
+	t.open[conn] = struct{}{}
+	return true
+}
+
+// close ends all connections, those that are being made as well.
+func (t *tracker) close() {
+	t.mu.Lock()
+	t.closed = true
+	open := slices.Collect(maps.Keys(t.open))
+	t.mu.Unlock()
+	for _, conn := range open {
+		_ = conn.Close()
 	}
 }
 
@@ -117,7 +172,9 @@ func (t *tracker) tracks(client valkey.Client) bool {
 	}
 	// Nobody is asked where CLIENT TRACKINGINFO is not to be had (before 6.2, or not permitted): then it is enough that the
 	// client connected by our means, which it must have done in any case.
-	return t.dialed.Load() > 0
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.dialed
 }
 
 // probeTime is how long NewLocker waits for what a server says of itself. Without an answer it assumes the least.

@@ -92,12 +92,29 @@ func (s *valkeyStore) probe(key string) {
 		b.Delifeq().Key(key).Value("a").Build(),
 		b.Delex().Key(key).Ifeq("a").Build(),
 	)
+	sent := s.now()
+	if !s.cluster {
+		batch.add(b.Time().Build())
+	}
 	results := s.lanes[0].do(ctx, key, batch)
 	has := func(r valkey.ValkeyResult) bool { return r.Error() == nil || valkey.IsValkeyNil(r.Error()) }
 	s.setGet.Store(true)
 	s.setIfeq.Store(has(results[0]))
 	s.delIfeq.Store(has(results[1]))
 	s.delex.Store(has(results[2]))
+	if !s.cluster {
+		s.observeTime(lifetime{sent: sent}, results[3])
+	}
+	if s.setIfeq.Load() && (s.delIfeq.Load() || s.delex.Load()) {
+		return
+	}
+	// Running the scripts, which find nothing to do, has the server know them before they matter.
+	scripts := newBatch()
+	scripts.add(
+		extendScript.command(b, true, key, "a", "PEXPIRE", "1"),
+		releaseScript.command(b, true, key, "a"),
+	)
+	s.lanes[0].do(ctx, key, scripts)
 }
 
 func (s *valkeyStore) now() time.Duration { return time.Since(s.start) }
@@ -117,7 +134,12 @@ func (s *valkeyStore) Echoes() bool { return s.watching && !s.tracker.noLoop }
 
 func (s *valkeyStore) Subscribe(events func(store.Event)) { s.tracker.events.Store(&events) }
 
-func (s *valkeyStore) Close() { s.client.Close() }
+// Close closes the client, which waits for a reply from each connection, for a second at the most; and then what it may have
+// left open.
+func (s *valkeyStore) Close() {
+	s.client.Close()
+	s.tracker.close()
+}
 
 // onLost is called when a connection was lost: what comes next may reach another server.
 func (s *valkeyStore) onLost() {
@@ -186,7 +208,7 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 		}
 		batch.add(b.Pttl().Key(op.Key).Build())
 	}
-	askTime := !s.cluster && life.at == 0 && s.clock.stale(life.sent)
+	askTime := !s.cluster && (life.at == 0 || s.clock.stale(life.sent))
 	if askTime {
 		batch.add(b.Time().Build())
 	}
@@ -204,7 +226,7 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 	}
 	step := s.observe(life, set)
 	if askTime {
-		step = s.observeTime(life, answers.next())
+		step = max(step, s.observeTime(life, answers.next()))
 	}
 	switch {
 	case step == jumpedAhead && !ops[0].Force:
