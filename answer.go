@@ -145,5 +145,5 @@ func mendable(refusal string) bool {
 		"MISCONF", "NOREPLICAS", "NOSCRIPT", "UNBLOCKED", "NOMASTERLINK", "FAILOVER":
 		return true
 	}
-	return strings.HasPrefix(refusal, "ERR max number of clients")
+	return strings.HasPrefix(generic(refusal), "max number of clients")
 }

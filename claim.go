@@ -142,7 +142,7 @@ func (l *lock) ask(ops []store.Op) {
 	}
 	// Lanes that are slower than the decision are not cut short: their answers are booked all the same. They strengthen the lock, or
 	// are cleaned up, and an answer that came is cheaper to clean up after than one that may still come.
-	ctx, cancel := context.WithTimeout(k.life, k.patience.now())
+	ctx, cancel := context.WithTimeoutCause(k.life, k.patience.now(), errNoAnswer)
 	l.decided = make(chan struct{})
 	var lanes sync.WaitGroup
 	for _, indexes := range groups {

@@ -127,7 +127,7 @@ func (k *locker) extend(batch []target) {
 		latest = max(latest, time.Duration(t.l.trusted.Load()))
 	}
 	sent := k.now()
-	ctx, cancel := context.WithTimeout(k.life, latest-sent)
+	ctx, cancel := context.WithTimeoutCause(k.life, latest-sent, errNoAnswer)
 	defer cancel()
 	k.store.Extend(ctx, ops)
 

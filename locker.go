@@ -28,10 +28,14 @@ import (
 // they have not confirmed is tried again in the background. It is never nil, even beside an error, and may be called
 // many times, from any goroutine, and after Close.
 //
+// Err of the returned context looks at the clock itself, so in a process that was stopped it tells of the end at once; Done
+// follows as soon as the runtime comes round to its timers.
+//
 // Names are any non-empty strings of at most 64 KiB. A nil ctx, and a name that is not allowed, are errors at once. Beside
 // an error, the returned context has already ended, with that error as its cause.
 type Locker interface {
-	// WithContext takes the lock, waiting for it as long as it takes. It returns early with an error that waiting cannot
+	// WithContext takes the lock, waiting for it as long as it takes. Waiters of one Locker are served in order; among
+	// several Lockers there is no order yet. It returns early with an error that waiting cannot
 	// mend (no permission, a key of another type), with ErrLockerClosed, and when ctx ends: then the error wraps ctx's error, ctx's
 	// cause and the error of the last attempt.
 	WithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
@@ -327,14 +331,14 @@ func (p *patience) now() time.Duration {
 	if p.set > 0 {
 		return p.set
 	}
-	return min(p.window, max(leastPatience, 4*time.Duration(p.trip.Load())))
+	return min(p.window, max(leastPatience, p.trips(4)))
 }
+
+// trips is the time that n round trips take; zero if that is not known.
+func (p *patience) trips(n int64) time.Duration { return time.Duration(n * p.trip.Load()) }
 
 // learn smooths round trips the way TCP does (RFC 6298), but rises at once: waiting too long costs less than giving up.
 func (p *patience) learn(trip time.Duration) {
-	if p.set > 0 {
-		return
-	}
 	old := p.trip.Load()
 	if int64(trip) > old {
 		p.trip.Store(int64(trip))

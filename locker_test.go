@@ -3,6 +3,9 @@ package ctxlock_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,15 +76,22 @@ func forEachMix(text string, body func(mix)) {
 	}
 }
 
-// server starts a server that the spec has to itself.
+// server starts a server that the spec has to itself. For specs that neither control it nor want it in any special way,
+// CTXLOCK_STANDALONE is the address of one that runs already.
 func server(config ...lab.Config) *lab.Server {
 	GinkgoHelper()
-	config = append(config, lab.Config{})
-	s, err := lab.Start(config[0])
+	start := func() (*lab.Server, error) { return lab.Start(append(config, lab.Config{})[0]) }
+	if address := os.Getenv("CTXLOCK_STANDALONE"); address != "" && len(config) == 0 && !controls() {
+		start = func() (*lab.Server, error) { return lab.Attach(address) }
+	}
+	s, err := start()
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(s.Stop)
 	return s
 }
+
+// controls tells whether the spec is one of those that start, stop and freeze processes.
+func controls() bool { return slices.Contains(CurrentSpecReport().Labels(), "control") }
 
 // proxy puts a proxy in front of a server.
 func proxy(s *lab.Server) *lab.Proxy {
@@ -158,5 +168,27 @@ var _ = Describe("A lock", func() {
 		Expect(context.Cause(first)).To(MatchError(ctxlock.ErrReleased))
 		Eventually(next).Should(Receive())
 		Eventually(func() []string { return keysOn(s) }).Should(BeEmpty())
+	})
+})
+
+// These run only against the servers of docker-compose.yml, which CTXLOCK_CLUSTER names; topology_test.go starts a cluster itself.
+var _ = Describe("A lock on a cluster that runs already", func() {
+	addresses := strings.Split(os.Getenv("CTXLOCK_CLUSTER"), ",")
+	if addresses[0] == "" {
+		return
+	}
+	forEachMix("is held by one at a time and handed over", func(m mix) {
+		name := unique()
+		a, b := locker(m.option(addresses...)), locker(m.option(addresses...))
+		first, release, err := a.WithContext(bg(), name)
+		Expect(err).NotTo(HaveOccurred())
+		_, _, err = b.TryWithContext(bg(), name)
+		Expect(err).To(MatchError(ctxlock.ErrNotLocked))
+		release()
+		Expect(context.Cause(first)).To(MatchError(ctxlock.ErrReleased))
+		second, release, err := b.WithContext(bg(), name)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(second.Err()).NotTo(HaveOccurred())
+		release()
 	})
 })

@@ -23,7 +23,7 @@ type LockerOption struct {
 	// OnInvalidations of yours is called as well). With DisableCache there is no tracking, and the Locker polls: see NewLocker.
 	ClientOption valkey.ClientOption
 	// KeyValidity is how long a key lives without being extended, and so how long a lock stays taken after its holder has
-	// crashed. At least 25ms and at most ten years. The default is 5s.
+	// crashed; waiters then come up to 150 ms later, so as not to come all at once. At least 25ms and at most ten years. The default is 5s.
 	KeyValidity time.Duration
 	// ExtendInterval is how often a lock that is held is extended. It must be below KeyValidity, and is cut to what the trust
 	// window leaves room for. The default is half of KeyValidity.

@@ -32,6 +32,8 @@ const (
 	slackFrom, slackTo = 20 * time.Millisecond, 150 * time.Millisecond
 	// foreverLook is how often a waiter looks at a key that does not run out.
 	foreverLook = 5 * time.Second
+	// provenAfter is how long a holder must have been watched at least to prove that it extends.
+	provenAfter = 20 * time.Millisecond
 	// hasty is how soon after a claim that failed another one is suspicious.
 	hasty = 100 * time.Millisecond
 )
@@ -147,11 +149,14 @@ type speaker struct {
 	key    string
 	holder string        // its owner value when it was last claimed
 	life   time.Duration // the longest TTL seen of it
+	ttl    time.Duration // what it had left when that holder was seen first
+	since  time.Duration // when that was
 	runsAt time.Duration // when it runs out unless it is extended
 	lookAt time.Duration // when to look whether it has
 
-	// A holder that extends touches its key again and again. Once the same holder was seen on both sides of a touch it is known to
-	// extend, and then it deletes the wake key on release: from there on the speaker watches that key, and is quiet about the others.
+	// A holder that extends touches its key again and again. Once its key was seen with more time than it can have had left, it is
+	// known to extend, and then it deletes the wake key on release: from there on the speaker watches that key, and is quiet about
+	// touches of the others.
 	quiet bool
 	asked bool          // this speaker has asked for the wake key
 	armed time.Duration // until when it exists
@@ -188,9 +193,8 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 		if arm && back.armed > 0 {
 			s.armed = s.k.now() + back.armed
 		}
-		again := back.key != "" && s.extends(back.holder) && s.k.store.Watches()
+		again := s.extends(back)
 		s.quiet = again && arm
-		s.holder = back.holder
 		if again && !arm {
 			arm = true // and claim at once: what happened since the last claim went unheard
 			continue
@@ -203,8 +207,21 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 	}
 }
 
-// extends tells whether a holder is the one seen before, and one of those that delete the wake key.
-func (s *speaker) extends(holder string) bool { return holder == s.holder && ours(holder) }
+// extends tells whether the holder that was met is one that is known to extend and to delete the wake key then. That it was
+// there before and after a touch proves nothing: hints come late, and the touch may have been its own taking of the lock.
+func (s *speaker) extends(back setback) bool {
+	now := s.k.now()
+	if back.key == "" || back.key != s.key || back.holder != s.holder {
+		s.key, s.holder, s.ttl, s.since, s.quiet = back.key, back.holder, back.ttl, now, false
+		return false
+	}
+	if !ours(back.holder) || !s.k.store.Watches() {
+		return false
+	}
+	// Between two looks a round trip apart there is nothing to tell.
+	passed := now - s.since
+	return s.quiet || passed > max(provenAfter, s.k.patience.trips(4)) && back.ttl > s.ttl-passed/2
+}
 
 // forget drops hints from before a claim: the claim answers them.
 func (s *speaker) forget() {
@@ -258,7 +275,7 @@ func (s *speaker) pause(ctx context.Context, back setback) (more, arm bool) {
 	}
 	s.faults.reset()
 	s.splits.reset()
-	s.key, s.life = back.key, 0
+	s.life = 0
 	if !s.k.store.Watches() {
 		s.sawTTL(back.ttl)
 		return s.sleep(ctx, min(s.polls.next(), s.lookAt-s.k.now()), s.woken), false

@@ -1,6 +1,7 @@
 package ctxlock
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/valkey-io/valkey-go"
@@ -33,12 +34,19 @@ func (s *script) command(b valkey.Builder, whole bool, key string, args ...strin
 
 // unknownScript tells whether a server did not know a script by its sum, as after SCRIPT FLUSH.
 func unknownScript(err error) bool {
-	refusal, ok := valkey.IsValkeyErr(err)
-	return ok && refusal.IsNoScript()
+	var refusal *valkey.ValkeyError
+	return errors.As(err, &refusal) && refusal.IsNoScript()
 }
 
 // unknownCommand tells whether a server is too old for a command or for its options.
 func unknownCommand(err error) bool {
-	refusal, ok := valkey.IsValkeyErr(err)
-	return ok && (strings.HasPrefix(refusal.Error(), "ERR unknown command") || strings.HasPrefix(refusal.Error(), "ERR syntax error"))
+	var refusal *valkey.ValkeyError
+	if !errors.As(err, &refusal) {
+		return false
+	}
+	text := generic(refusal.Error())
+	return strings.HasPrefix(text, "unknown command") || strings.HasPrefix(text, "syntax error")
 }
+
+// generic is a refusal without the code of those that have none of their own. valkey-go cuts it off, too, where it reads replies.
+func generic(refusal string) string { return strings.TrimPrefix(refusal, "ERR ") }

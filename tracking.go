@@ -28,7 +28,6 @@ type tracker struct {
 	events atomic.Pointer[func(store.Event)] // nil until somebody subscribes
 
 	mu     sync.Mutex
-	dialed bool                     // the client connects by the options that were prepared
 	closed bool                     // no more connections
 	open   map[*connection]struct{} // those that there are
 }
@@ -71,9 +70,8 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// dialer connects as the client would by itself. That it was called proves that the client was built from our options; what
-// it could not connect was certainly not sent; and a client that is closed while it connects (valkey-go v1.0.79) keeps
-// the connection for ever unless somebody else closes it.
+// dialer connects as the client would by itself, and more: what it could not connect was certainly not sent, and a client
+// that is closed while it connects (valkey-go v1.0.79) keeps the connection for ever unless somebody else closes it.
 func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	byContext, plain := option.DialCtxFn, option.DialFn
 	return func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (conn net.Conn, err error) {
@@ -88,7 +86,6 @@ func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, strin
 			conn, err = dialer.DialContext(ctx, "tcp", address)
 		}
 		if err != nil {
-			t.note(nil)
 			return nil, unsent{err}
 		}
 		if tcp, ok := conn.(*net.TCPConn); ok && option.DisableTCPNoDelay {
@@ -103,12 +100,11 @@ func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, strin
 	}
 }
 
-// note books a new connection, or an attempt at one. It reports false once the tracker is closed.
+// note books a new connection. It reports false once the tracker is closed.
 func (t *tracker) note(conn *connection) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.dialed = true
-	if t.closed || conn == nil {
+	if t.closed {
 		return false
 	}
 	if t.open == nil {
@@ -158,8 +154,8 @@ func (t *tracker) send(event store.Event) {
 }
 
 // tracks finds out whether the client brings events. One that was not built from the prepared options does not: it has
-// tracking off, or in another mode, or calls somebody else.
-func (t *tracker) tracks(client valkey.Client) bool {
+// tracking off, or in another mode, or calls somebody else. probe is a key that nobody uses.
+func (t *tracker) tracks(client valkey.Client, probe string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
 	defer cancel()
 	info, err := client.Do(ctx, client.B().ClientTrackinginfo().Build()).AsMap()
@@ -170,11 +166,60 @@ func (t *tracker) tracks(client valkey.Client) bool {
 			return false
 		}
 	}
-	// Nobody is asked where CLIENT TRACKINGINFO is not to be had (before 6.2, or not permitted): then it is enough that the
-	// client connected by our means, which it must have done in any case.
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.dialed
+	// CLIENT TRACKINGINFO is not to be had everywhere (6.2, and a permission), and does not tell whom the client calls.
+	heard := make(chan struct{}, 1)
+	listen := func(event store.Event) {
+		if event.Key == probe {
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+		}
+	}
+	t.events.Store(&listen)
+	defer t.events.Store(nil)
+	if t.noLoop {
+		return hears(ctx, client, probe, heard)
+	}
+	return echoes(ctx, client, probe, heard)
+}
+
+// hearingTime is how long word of a change may take after the answer to the command that follows it; on the connection that made
+// the change it comes before that.
+const hearingTime = 100 * time.Millisecond
+
+// echoes changes a key and tells whether word of that comes back.
+func echoes(ctx context.Context, client valkey.Client, probe string, heard <-chan struct{}) bool {
+	client.DoMulti(ctx,
+		client.B().Pttl().Key(probe).Build(),
+		client.B().Set().Key(probe).Value("1").PxMilliseconds(probeTime.Milliseconds()).Build(),
+		client.B().Del().Key(probe).Build())
+	return within(hearingTime, heard)
+}
+
+// hears changes a key on another connection, since with NOLOOP the one that makes a change is not told of it, and tells whether
+// word of that arrives.
+func hears(ctx context.Context, client valkey.Client, probe string, heard <-chan struct{}) bool {
+	client.Do(ctx, client.B().Pttl().Key(probe).Build())
+	other, giveBack := client.Dedicate()
+	defer giveBack()
+	defer other.Close() // it would be kept for later
+	other.DoMulti(ctx,
+		other.B().Set().Key(probe).Value("1").PxMilliseconds(probeTime.Milliseconds()).Build(),
+		other.B().Del().Key(probe).Build())
+	return within(hearingTime, heard)
+}
+
+// within waits for word for a time.
+func within(d time.Duration, heard <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-heard:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 // probeTime is how long NewLocker waits for what a server says of itself. Without an answer it assumes the least.

@@ -76,8 +76,9 @@ func (s *valkeyStore) open(option LockerOption) {
 	for _, lane := range s.lanes {
 		lane.client, lane.slots = s.client, make(chan struct{}, slots)
 	}
-	s.probe(keyOf(option.KeyPrefix, 0, newID()))
-	s.watching = !option.ClientOption.DisableCache && s.tracker.tracks(s.client)
+	unused := keyOf(option.KeyPrefix, 0, newID())
+	s.probe(unused)
+	s.watching = !option.ClientOption.DisableCache && s.tracker.tracks(s.client, unused)
 }
 
 // probe finds out which commands there are, on a key that does not exist and is not made to. It looks at one node; should

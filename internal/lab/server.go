@@ -38,9 +38,12 @@ const startTimeout = 20 * time.Second
 type Server struct {
 	Binary Binary
 
-	cfg    Config
-	role   role
-	dir    string // of its own; removed by Stop
+	cfg  Config
+	role role
+	dir  string // of its own; removed by Stop
+
+	attached string // the address of a server that is not ours; there is no process then
+
 	port   int
 	bus    int     // of the cluster, else 0
 	clock  *clock  // nil unless Config asked for one
@@ -94,6 +97,16 @@ func start(cfg Config, r role) (*Server, error) {
 	}
 	if err != nil {
 		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Attach gives a server that somebody else runs, at an address, such as one in a container. It is emptied first. Do, Info,
+// Commands and Calls work on it, and Stop leaves it alone; what controls a process panics.
+func Attach(addr string) (*Server, error) {
+	s := &Server{attached: addr, client: &client{addr: addr, timeout: 5 * time.Second}}
+	if _, err := s.Do("FLUSHALL"); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -207,7 +220,12 @@ func (s *Server) awaitReady() error {
 }
 
 // Addr is where the server listens, "127.0.0.1:port".
-func (s *Server) Addr() string { return loopback(s.port) }
+func (s *Server) Addr() string {
+	if s.attached != "" {
+		return s.attached
+	}
+	return loopback(s.port)
+}
 
 // Do sends one command and returns the reply: string, int64, nil or []any; an error reply is the error, as a [ReplyError].
 // It uses a connection of its own and gives up after five seconds, as on a server that is frozen.
@@ -351,12 +369,14 @@ func (s *Server) Stop() {
 	if s.clock != nil {
 		s.clock.close()
 	}
-	_ = os.RemoveAll(s.dir)
+	if s.dir != "" {
+		_ = os.RemoveAll(s.dir)
+	}
 }
 
 // answers reports whether there is any use in asking the server something.
 func (s *Server) answers() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.stopped && !s.frozen && !s.proc.ended()
+	return !s.stopped && (s.attached != "" || !s.frozen && !s.proc.ended())
 }
