@@ -317,11 +317,11 @@ func (l *letting) Err() error {
 // Value is context.Context's.
 func (l *letting) Value(any) any { return nil }
 
-// unconfirmed picks the ops that have no answer.
+// unconfirmed picks the releases that have no answer, to be asked again.
 func unconfirmed(ops []store.Op) (rest []store.Op) {
 	for i := range ops {
-		if ops[i].Err != nil && !store.IsPermanent(ops[i].Err) {
-			rest = append(rest, ops[i])
+		if op := &ops[i]; op.Err != nil && !store.IsPermanent(op.Err) {
+			rest = append(rest, store.Op{Key: op.Key, Owner: op.Owner, Wake: op.Wake})
 		}
 	}
 	return rest

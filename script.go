@@ -34,18 +34,25 @@ func (s *script) command(b valkey.Builder, whole bool, key string, args ...strin
 
 // unknownScript tells whether a server did not know a script by its sum, as after SCRIPT FLUSH.
 func unknownScript(err error) bool {
-	var refusal *valkey.ValkeyError
-	return errors.As(err, &refusal) && refusal.IsNoScript()
+	return strings.HasPrefix(refusalOf(err), "NOSCRIPT")
 }
 
 // unknownCommand tells whether a server is too old for a command or for its options.
 func unknownCommand(err error) bool {
+	refusal := generic(refusalOf(err))
+	return strings.HasPrefix(refusal, "unknown command") || strings.HasPrefix(refusal, "syntax error")
+}
+
+// refusalOf is what a server has said no with; empty if it has not.
+func refusalOf(err error) string {
+	if err == nil { // which is the usual case, and what follows allocates
+		return ""
+	}
 	var refusal *valkey.ValkeyError
 	if !errors.As(err, &refusal) {
-		return false
+		return ""
 	}
-	text := generic(refusal.Error())
-	return strings.HasPrefix(text, "unknown command") || strings.HasPrefix(text, "syntax error")
+	return refusal.Error()
 }
 
 // generic is a refusal without the code of those that have none of their own. valkey-go cuts it off, too, where it reads replies.

@@ -37,7 +37,8 @@ func ours(address string, majority int32) (contender, error) {
 
 // theirs is valkeylock.
 func theirs(address string, majority int32) (contender, error) {
-	l, err := valkeylock.NewLocker(valkeylock.LockerOption{KeyMajority: majority, NoLoopTracking: true, KeyPrefix: "theirs", ClientOption: client(address)})
+	// Its default for TryNextAfter, 20 ms, makes it fail on a busy machine.
+	l, err := valkeylock.NewLocker(valkeylock.LockerOption{KeyMajority: majority, NoLoopTracking: true, TryNextAfter: time.Second, KeyPrefix: "theirs", ClientOption: client(address)})
 	if err != nil {
 		return contender{}, err
 	}

@@ -20,7 +20,7 @@ const heldCount = 10_000
 
 // heldLocks holds 10,000 locks, extended every second, and asks what that costs the client.
 func heldLocks(server *lab.Server) error {
-	l, err := ctxlock.NewLocker(ctxlock.LockerOption{KeyMajority: 1, NoLoopTracking: true, KeyPrefix: "ours", KeyValidity: 4 * time.Second, ExtendInterval: time.Second, ClientOption: client(server.Addr())})
+	l, err := ctxlock.NewLocker(ctxlock.LockerOption{KeyMajority: 1, NoLoopTracking: true, KeyPrefix: "ours", KeyValidity: 10 * time.Second, ExtendInterval: time.Second, ClientOption: client(server.Addr())})
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func heldLocks(server *lab.Server) error {
 	if err != nil {
 		return err
 	}
-	v, err := valkeylock.NewLocker(valkeylock.LockerOption{KeyMajority: 1, NoLoopTracking: true, KeyPrefix: "theirs", KeyValidity: 4 * time.Second, ExtendInterval: time.Second, ClientOption: client(server.Addr())})
+	v, err := valkeylock.NewLocker(valkeylock.LockerOption{KeyMajority: 1, NoLoopTracking: true, KeyPrefix: "theirs", KeyValidity: 10 * time.Second, ExtendInterval: time.Second, ClientOption: client(server.Addr())})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,9 @@ func pathsOf(c valkey.Client) []contender {
 		}
 		return err
 	}
-	set := func(k string) valkey.Completed { return b().Set().Key(k).Value(owner).Nx().Get().PxMilliseconds(5000).Build() }
+	set := func(k string) valkey.Completed {
+		return b().Set().Key(k).Value(owner).Nx().Get().PxMilliseconds(5000).Build()
+	}
 	script := valkey.NewLuaScript(`if redis.call("GET",KEYS[1])==ARGV[1] then return redis.call("DEL",KEYS[1]) end return 0`)
 	acquire := valkey.NewLuaScript(`local r=redis.call("SET",KEYS[1],ARGV[1],"NX","PX",ARGV[2]) redis.call("GET",KEYS[1]) return r`)
 	extend := valkey.NewLuaScript(`local v=redis.call("GET",KEYS[1]) if v==ARGV[1] then redis.call("PEXPIRE",KEYS[1],ARGV[2]) end return {v,redis.call("PTTL",KEYS[1])}`)
