@@ -2,6 +2,7 @@ package ctxlock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -147,7 +148,9 @@ func (l *lock) book(i int, sent time.Duration, op *store.Op) {
 	key := &l.keys[i]
 	switch {
 	case op.Err != nil: // nothing was learned
-		l.lastErr = op.Err
+		if l.lastErr == nil || !errors.Is(op.Err, errNoAnswer) { // a reason says more than silence
+			l.lastErr = op.Err
+		}
 	case op.Holder == l.owner:
 		key.standing = mine
 		key.watched = true

@@ -191,7 +191,7 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 			return nil, s.lastWord(ctx)
 		}
 		if arm && back.armed > 0 {
-			s.armed = s.k.now() + back.armed
+			s.armed = s.k.now() + min(back.armed, store.WakeLife) // a foreign one may live for ever
 		}
 		again := s.extends(back)
 		s.quiet = again && arm

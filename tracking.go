@@ -32,12 +32,23 @@ type tracker struct {
 	open   map[*connection]struct{} // those that there are
 }
 
+// keepAlive is the Dialer.KeepAlive of clients for which none is set.
+const keepAlive = 2 * time.Second
+
 // prepare sets on a copy of option what the locker needs.
 func (t *tracker) prepare(option valkey.ClientOption) valkey.ClientOption {
 	option.InitAddress = slices.Clone(option.InitAddress) // the client may shuffle it
 	option.PipelineMultiplex = -1                         // one connection for each node
 	option.BlockingPipeline = -1                          // and large batches take no other
 	option.DisableAutoPipelining = false
+	// The client sends a PING when it has heard nothing for a KeepAlive, of 1s by default. With that a waiter that has nothing to do
+	// costs the server more than one command a second.
+	if option.Dialer.KeepAlive == 0 {
+		option.Dialer.KeepAlive = keepAlive
+		if option.ConnWriteTimeout == 0 {
+			option.ConnWriteTimeout = 10 * valkey.DefaultTCPKeepAlive // as it would be without that
+		}
+	}
 	// Without pipelining the client closes a connection when a call's context ends, and the answers on it are lost.
 	option.AlwaysPipelining = true
 	if option.SendToReplicas != nil {
@@ -167,19 +178,24 @@ func (t *tracker) tracks(client valkey.Client, probe string) bool {
 		}
 	}
 	// CLIENT TRACKINGINFO is not to be had everywhere (6.2, and a permission), and does not tell whom the client calls.
-	heard := make(chan struct{}, 1)
+	heard, gone := make(chan struct{}, 1), make(chan struct{}, 1)
 	listen := func(event store.Event) {
-		if event.Key == probe {
-			select {
-			case heard <- struct{}{}:
-			default:
-			}
+		word := heard
+		switch {
+		case event.All:
+			word = gone
+		case event.Key != probe:
+			return
+		}
+		select {
+		case word <- struct{}{}:
+		default:
 		}
 	}
 	t.events.Store(&listen)
 	defer t.events.Store(nil)
 	if t.noLoop {
-		return hears(ctx, client, probe, heard)
+		return hears(ctx, client, probe, heard, gone)
 	}
 	return echoes(ctx, client, probe, heard)
 }
@@ -198,16 +214,20 @@ func echoes(ctx context.Context, client valkey.Client, probe string, heard <-cha
 }
 
 // hears changes a key on another connection, since with NOLOOP the one that makes a change is not told of it, and tells whether
-// word of that arrives.
-func hears(ctx context.Context, client valkey.Client, probe string, heard <-chan struct{}) bool {
+// word of that arrives. It returns when word of the end of that connection has arrived, too, lest that be taken for another's.
+func hears(ctx context.Context, client valkey.Client, probe string, heard, gone <-chan struct{}) bool {
 	client.Do(ctx, client.B().Pttl().Key(probe).Build())
 	other, giveBack := client.Dedicate()
 	defer giveBack()
-	defer other.Close() // it would be kept for later
 	other.DoMulti(ctx,
 		other.B().Set().Key(probe).Value("1").PxMilliseconds(probeTime.Milliseconds()).Build(),
 		other.B().Del().Key(probe).Build())
-	return within(hearingTime, heard)
+	if !within(hearingTime, heard) {
+		return false
+	}
+	other.Close() // it would be kept for later
+	within(hearingTime, gone)
+	return true
 }
 
 // within waits for word for a time.

@@ -77,8 +77,8 @@ func (s *valkeyStore) open(option LockerOption) {
 		lane.client, lane.slots = s.client, make(chan struct{}, slots)
 	}
 	unused := keyOf(option.KeyPrefix, 0, newID())
-	s.probe(unused)
 	s.watching = !option.ClientOption.DisableCache && s.tracker.tracks(s.client, unused)
+	s.probe(unused)
 }
 
 // probe finds out which commands there are, on a key that does not exist and is not made to. It looks at one node; should

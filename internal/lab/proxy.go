@@ -66,17 +66,27 @@ const writeSlice = 10 * time.Millisecond
 // NewProxy returns a proxy that passes everything on to target. The target need not run yet: it is dialled for each
 // connection that is accepted.
 func NewProxy(target string) (*Proxy, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	ln, err := net.Listen("tcp", loopback(port))
+	ln, err := listen()
 	if err != nil {
 		return nil, err
 	}
 	p := &Proxy{target: target, ln: ln, changed: make(chan struct{}), links: make(map[*link]struct{})}
 	p.wg.Go(p.accept)
 	return p, nil
+}
+
+// listen listens on a free port. One that was free a moment ago may be taken: others look for ports, too.
+func listen() (ln net.Listener, err error) {
+	for range 20 {
+		var port int
+		if port, err = freePort(); err != nil {
+			return nil, err
+		}
+		if ln, err = net.Listen("tcp", loopback(port)); err == nil {
+			return ln, nil
+		}
+	}
+	return nil, err
 }
 
 // Addr is where clients connect.
