@@ -89,7 +89,7 @@ func (k *locker) dueTargets(now time.Duration) []target {
 		if l.Context.Err() != nil {
 			continue // the caller's context ended: the key stays, no longer extended
 		}
-		l.again = false
+		l.again, l.extended = false, now
 		l.wakes = true // from now on waiters may rely on the wake key
 		for i := range l.keys {
 			key := &l.keys[i]
@@ -173,7 +173,7 @@ func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *Lost
 func (k *locker) nextTurn(l *lock, sent time.Duration) {
 	switch now := k.now(); {
 	case l.again:
-		l.due = now
+		l.due = now + l.calm(now)
 	case l.until() < sent+k.interval: // trust would not reach the next regular turn
 		l.due = now + min(max(k.interval/8, 5*time.Millisecond), 500*time.Millisecond)
 	default:
@@ -237,9 +237,20 @@ func (k *locker) touched(l *lock, i int) {
 		l.again = true
 	case l.state == held && l.Context.Err() == nil:
 		k.agenda.remove(l)
-		l.due = k.now()
+		now := k.now()
+		l.due = now + l.calm(now)
 		k.schedule(l)
 	}
+}
+
+// calm is how long to wait before a touch of the lock's keys is answered: not at all, unless the last one has just been. Somebody
+// may touch a key in a loop, or forge events, or each answer may bring the next event. Under k.mu.
+func (l *lock) calm(now time.Duration) time.Duration {
+	if now-l.extended > hasty {
+		l.restless.reset()
+		return 0
+	}
+	return l.restless.next()
 }
 
 // lostOps is what to clean up after a loss: its minority of the keys, and the wake key, which waiters may rely on.

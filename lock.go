@@ -59,6 +59,8 @@ type lock struct {
 	wakes      bool          // somebody may be waiting on the wake key: delete it on release
 	due        time.Duration // when to extend next, while on the agenda
 	place      int           // index in the agenda, or offAgenda
+	extended   time.Duration // when it was last sent to be extended
+	restless   backoff       // between touches that follow each other fast
 	lastErr    error         // why the last extension failed
 	next, prev *lock         // others of this name in this process
 
@@ -93,7 +95,7 @@ const (
 )
 
 func (k *locker) newLock(ctx context.Context, name string) *lock {
-	l := &lock{k: k, name: name, place: offAgenda}
+	l := &lock{k: k, name: name, place: offAgenda, restless: afterNothing}
 	l.Context, l.end = context.WithCancelCause(ctx)
 	n := k.keys()
 	if n == 1 {

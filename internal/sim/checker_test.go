@@ -1,0 +1,136 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ctxlock/ctxlock/memlock"
+)
+
+// checker knows who believes to hold what, and finds out whether that can be.
+type checker struct {
+	plan   plan
+	server *memlock.Server
+	trace  *trace
+
+	mu sync.Mutex
+	// Below mu.
+	live     map[string][]*belief // by name
+	acquired int
+	lasted   time.Duration // in fake time, once it is over
+	failures []string
+}
+
+// belief is a context that was handed out and has not been seen to have ended.
+type belief struct {
+	context.Context
+	who string
+	// rivalled is when another believed the same for the first time.
+	rivalled time.Time
+}
+
+func newChecker(p plan, server *memlock.Server, t *trace) *checker {
+	return &checker{plan: p, server: server, trace: t, live: make(map[string][]*belief)}
+}
+
+// begin is called with each context that was handed out.
+func (c *checker) begin(who, name string, ctx context.Context) {
+	c.mu.Lock()
+	c.acquired++
+	c.live[name] = append(c.live[name], &belief{Context: ctx, who: who})
+	c.mu.Unlock()
+	c.check(name)
+	context.AfterFunc(ctx, func() {
+		c.trace.add(who, name, "ended: %v", context.Cause(ctx))
+		c.check(name)
+	})
+}
+
+// checkAll is called at regular instants.
+func (c *checker) checkAll() {
+	for i := range c.plan.names {
+		c.check(nameOf(i))
+	}
+}
+
+// check finds out whether those who believe to hold a name may all do so.
+func (c *checker) check(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.alive(name)) == 0 {
+		return // and nothing is read: that would have the server notice at once which keys have run out
+	}
+	// The keys are read before the contexts are asked again, not after: a context ends before its keys do, so that of
+	// one that is still alive they must have been there.
+	majority := c.plan.lawless || c.hasMajority(name)
+	live := c.alive(name)
+	if len(live) > 0 && !majority {
+		c.fail(name, "%s believes to hold %s, and nobody has a majority of its keys", live[0].who, name)
+	}
+	for i, b := range live {
+		if i < len(live)-1 && c.rivalled(b) {
+			c.fail(name, "%s and %s both hold %s", b.who, live[len(live)-1].who, name)
+		}
+	}
+}
+
+// alive drops the beliefs that have ended. Under mu.
+func (c *checker) alive(name string) []*belief {
+	ended := func(b *belief) bool { return b.Err() != nil }
+	c.live[name] = slices.DeleteFunc(c.live[name], ended)
+	return c.live[name]
+}
+
+// rivalled tells whether a belief may not be, now that somebody else has come to the same later. In a lawless history it
+// may for as long as it takes to find out.
+func (c *checker) rivalled(b *belief) bool {
+	if !c.plan.lawless {
+		return true
+	}
+	if b.rivalled.IsZero() {
+		b.rivalled = time.Now()
+	}
+	return time.Since(b.rivalled) > c.plan.locker.KeyValidity
+}
+
+// hasMajority tells whether somebody has a majority of a name's keys on the server.
+func (c *checker) hasMajority(name string) bool {
+	majority := int(c.plan.locker.KeyMajority)
+	count := make(map[string]int, 2)
+	for i := range 2*majority - 1 {
+		if value, found := c.server.Get(keyOf(i, name)); found {
+			if count[value]++; count[value] == majority {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func keyOf(i int, name string) string { return fmt.Sprintf("sim:%d:%s", i, name) }
+func nameOf(i int) string             { return string(rune('a' + i)) }
+
+// fail notes a failure, with what led to it. Under mu.
+func (c *checker) fail(name, format string, args ...any) {
+	c.failures = append(c.failures, fmt.Sprintf(format, args...))
+	if len(c.failures) == 1 {
+		c.failures[0] += "; what led to it:\n" + c.trace.last(80, name)
+	}
+}
+
+// blame is fail for everybody else.
+func (c *checker) blame(name, format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fail(name, format, args...)
+}
+
+// failed tells whether the history can stop.
+func (c *checker) failed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.failures) > 0
+}

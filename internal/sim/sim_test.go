@@ -1,0 +1,150 @@
+package sim
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctxlock/ctxlock/internal/faulty"
+	"github.com/ctxlock/ctxlock/internal/jitter"
+	"github.com/ctxlock/ctxlock/store"
+)
+
+var (
+	seed    = flag.Uint64("seed", 0, "run the history of this seed only")
+	seconds = flag.Int("seconds", 0, "run as many histories as fit into so many seconds, from a random seed on")
+)
+
+// How many histories there are without a flag. They take a tenth of a second each, and five times that with the race detector.
+const (
+	someHistories  = 60
+	shortHistories = 10
+)
+
+func TestHistory(t *testing.T) {
+	switch {
+	case *seed != 0:
+		jitter.Seed(*seed)
+		defer jitter.Seed(0)
+		testSeed(t, *seed)
+	case *seconds != 0:
+		testSeedsUntil(t, rand.Uint64N(1<<40), time.Now().Add(time.Duration(*seconds)*time.Second))
+	case testing.Short():
+		testSeeds(t, 1, shortHistories)
+	default:
+		testSeeds(t, 1, someHistories)
+	}
+}
+
+func testSeedsUntil(t *testing.T, first uint64, end time.Time) {
+	for seed := first; time.Now().Before(end) && !t.Failed(); seed += shortHistories {
+		t.Run(fmt.Sprintf("from %d on", seed), func(t *testing.T) { testSeeds(t, seed, shortHistories) })
+	}
+}
+
+// testSeeds runs histories side by side.
+func testSeeds(t *testing.T, first, n uint64) {
+	for seed := first; seed < first+n; seed++ {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			testSeed(t, seed)
+		})
+	}
+}
+
+func testSeed(t *testing.T, seed uint64) {
+	p := drawPlan(seed)
+	start := time.Now()
+	c := runInBubble(t, p, nil)
+	t.Logf("%v\n%d locks taken in %v, which took %v", p, c.acquired, c.lasted.Round(time.Second), time.Since(start).Round(time.Millisecond))
+	if len(c.failures) > 0 {
+		t.Errorf("%s\nTo repeat this:\n\tgo test ./internal/sim -run TestHistory -seed=%d -v", strings.Join(c.failures, "\n"), seed)
+	}
+}
+
+func runInBubble(t *testing.T, p plan, wrap func(store.Store) store.Store) (c *checker) {
+	synctest.Test(t, func(t *testing.T) { c = run(t, p, wrap) })
+	return c
+}
+
+// The checker would be worth nothing if it found nothing. Each of these stores breaks the contract in one way that costs
+// exclusion, and the checker must find that out.
+func TestCheckerFindsUnsafeStores(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		wrap func(store.Store) store.Store
+		want string
+	}{
+		{"claims for everybody", func(s store.Store) store.Store { return generous{s} }, "both hold"},
+		{"extends what is not there", func(s store.Store) store.Store { return forgetful{s} }, "nobody has a majority"},
+		{"releases whoever asks", func(s store.Store) store.Store { return careless{s} }, "both hold"},
+		{"forgets to release", func(s store.Store) store.Store { return stingy{s} }, "keys are left"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := runInBubble(t, unsafePlan(), test.wrap)
+			if found := strings.Join(c.failures, "\n"); !strings.Contains(found, test.want) {
+				t.Errorf("the checker did not find %q, but: %q", test.want, found)
+			}
+		})
+	}
+}
+
+// unsafePlan is a plain history, in which nothing but the store can be at fault.
+func unsafePlan() plan {
+	p := drawPlan(1)
+	p.length = time.Minute
+	p.processes, p.workers, p.names = 3, 2, 1
+	p.locker.KeyMajority = 2
+	p.locker.KeyValidity, p.locker.ExtendInterval = 2*time.Second, 0
+	p.server.Latency = 0
+	p.troubles, p.lawless = 0, false
+	p.faults = faulty.Config{}
+	return p
+}
+
+// generous says that a key is whose it is claimed for.
+type generous struct{ store.Store }
+
+func (s generous) Claim(ctx context.Context, ops []store.Op) {
+	s.Store.Claim(ctx, ops)
+	for i := range ops {
+		if ops[i].Err == nil {
+			ops[i].Holder, ops[i].TTL = ops[i].Owner, ops[i].Validity
+		}
+	}
+}
+
+// forgetful says that keys are extended, and does not extend them.
+type forgetful struct{ store.Store }
+
+func (s forgetful) Extend(_ context.Context, ops []store.Op) {
+	for i := range ops {
+		ops[i].Holder, ops[i].TTL = ops[i].Owner, ops[i].Validity
+	}
+}
+
+// careless releases what is another's: it asks who has the key and releases it for him.
+type careless struct{ store.Store }
+
+func (s careless) Claim(ctx context.Context, ops []store.Op) {
+	s.Store.Claim(ctx, ops)
+	for _, op := range ops {
+		if op.Err == nil && op.Holder != op.Owner {
+			s.Store.Release(ctx, []store.Op{{Key: op.Key, Owner: op.Holder}})
+		}
+	}
+}
+
+// stingy says that keys are released, and does not release them.
+type stingy struct{ store.Store }
+
+func (s stingy) Release(_ context.Context, ops []store.Op) {
+	for i := range ops {
+		ops[i].Holder, ops[i].Err = "", nil
+	}
+}
