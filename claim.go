@@ -142,14 +142,23 @@ func (l *lock) ask(ops []store.Op) {
 	}
 	// Lanes that are slower than the decision are not cut short: their answers are booked all the same. They strengthen the lock, or
 	// are cleaned up, and an answer that came is cheaper to clean up after than one that may still come.
-	ctx, cancel := context.WithTimeoutCause(k.life, k.patience.now(), errNoAnswer)
+	k.mu.Lock()
 	l.decided = make(chan struct{})
+	if l.state != claiming { // patience was over before it began
+		k.mu.Unlock()
+		return
+	}
+	k.mu.Unlock()
+	ctx, cancel := context.WithTimeoutCause(k.life, k.patience.now(), errNoAnswer)
 	var lanes sync.WaitGroup
 	for _, indexes := range groups {
+		asked := pick(ops, indexes) // now: once it is decided, ops is somebody else's
 		lanes.Add(1)
 		k.work.Go(func() { // the caller has a place in work, so it is open
 			defer lanes.Done()
-			l.askLane(ctx, pick(ops, indexes), indexes, ops)
+			if l.wanted() {
+				l.askLane(ctx, asked, indexes, ops)
+			}
 		})
 	}
 	k.work.Go(func() {
@@ -165,6 +174,13 @@ func (l *lock) ask(ops []store.Op) {
 		}
 		k.mu.Unlock()
 	}
+}
+
+// wanted tells whether it is worth asking for more keys.
+func (l *lock) wanted() bool {
+	l.k.mu.Lock()
+	defer l.k.mu.Unlock()
+	return l.state <= held
 }
 
 // askLane claims the keys of one lane. indexes tells which of the lock's keys they are, nil for all; the answers are

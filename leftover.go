@@ -26,6 +26,7 @@ type leftover struct {
 const (
 	// sweepTime is how long a sweep waits for its answers. Nobody waits for the sweep, so it is longer than any attempt.
 	sweepTime       = 5 * time.Second
+	sweepGrid       = 50 * time.Millisecond
 	firstSweepPause = 20 * time.Millisecond
 	// The longest pause is a quarter of the validity, so that what comes late is swept before it runs out by itself, within these
 	// bounds: leftovers pile up while a server is silent, and must not become a burden when it is back.
@@ -51,18 +52,21 @@ func (k *locker) leave(name string, ops []store.Op, until time.Duration) {
 			rest.until += lateFor
 		}
 		k.leftovers[rest] = struct{}{}
+		k.remains[rest.ops[0].Owner]++
 	}
 	k.kickLocked()
 }
 
 // isRemains tells whether an owner value is that of a leftover. Under k.mu.
-func (k *locker) isRemains(owner string) bool {
-	for rest := range k.leftovers {
-		if rest.ops[0].Owner == owner {
-			return true
-		}
+func (k *locker) isRemains(owner string) bool { return k.remains[owner] > 0 }
+
+// forget takes a leftover out of the books. Under k.mu.
+func (k *locker) forget(rest *leftover) {
+	delete(k.leftovers, rest)
+	owner := rest.ops[0].Owner
+	if k.remains[owner]--; k.remains[owner] == 0 {
+		delete(k.remains, owner)
 	}
-	return false
 }
 
 // dueSweeps takes the leftovers that are to be swept now, those of one lane together, and tells when the next one is. Under k.mu.
@@ -72,7 +76,7 @@ func (k *locker) dueSweeps(now, next time.Duration) (map[int][]*leftover, time.D
 		switch {
 		case rest.busy:
 		case now > rest.until:
-			delete(k.leftovers, rest)
+			k.forget(rest)
 		case rest.due <= now:
 			if due == nil {
 				due = make(map[int][]*leftover)
@@ -110,11 +114,14 @@ func (k *locker) sweep(all []*leftover) {
 func (k *locker) swept(rest *leftover, answers []store.Op) {
 	rest.busy = false
 	rest.due = k.now() + rest.pause
+	if rest.pause > sweepGrid { // so that many are due at once, and go out together
+		rest.due = rest.due.Truncate(sweepGrid) + sweepGrid
+	}
 	rest.pause = min(2*rest.pause, max(leastLongPause, min(k.validity/4, mostLongPause)))
 	if rest.late || len(unconfirmed(answers)) > 0 {
 		return
 	}
-	delete(k.leftovers, rest)
+	k.forget(rest)
 	if queue := k.lines[rest.name]; queue != nil {
 		queue.signal(true)
 	}

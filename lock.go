@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,12 +40,10 @@ type lock struct {
 	ops []store.Op
 	// trusted is when trust ends, as k.now counts; zero until the lock is held. It is what Err goes by.
 	trusted atomic.Int64
-	// letting is done once: the release.
-	letting sync.Once
 	// decided is closed when claiming is over; nil if one goroutine asks for all the keys.
 	decided chan struct{}
-	// gone is closed when the time for letting go is over; nil before that begins.
-	gone chan struct{}
+	// released is closed when the release is done, and gone when the time for it is over; both are nil before it begins.
+	released, gone chan struct{}
 
 	// All that follows is under k.mu.
 	state      state
@@ -264,12 +261,17 @@ func (l *lock) ranOut() bool {
 }
 
 // release is the cancel function. The first call does the work; others wait for it.
-func (l *lock) release() { l.letting.Do(l.letGo) }
-
-func (l *lock) letGo() {
+func (l *lock) release() {
 	k := l.k
 	l.end(ErrReleased) // first of all: nobody may hold the lock while this context lives
 	k.mu.Lock()
+	if done := l.released; done != nil {
+		k.mu.Unlock()
+		<-done
+		return
+	}
+	l.released = make(chan struct{})
+	defer close(l.released)
 	k.retire(l)
 	if k.ended {
 		k.mu.Unlock() // Close has taken the keys over

@@ -109,7 +109,7 @@ type locker struct {
 	endLife context.CancelFunc
 	work    sync.WaitGroup // goroutines of the engine, and calls under way; Add only under mu while not ended
 	kick    chan struct{}  // of one: upkeep looks at the agenda again
-	closed  sync.Once
+	closed  chan struct{}  // closed when Close is done
 
 	// mu guards what follows, and the fields of locks and lines that say so. Nothing blocks and nobody else's code runs under it.
 	mu        sync.Mutex
@@ -118,7 +118,8 @@ type locker struct {
 	lines     map[string]*line // by name: who waits
 	agenda    agenda           // held locks, by when they are to be extended
 	leftovers map[*leftover]struct{}
-	wakeAt    time.Duration // when upkeep looks at the agenda next
+	remains   map[string]int // owner values that leftovers have, with how many have each
+	wakeAt    time.Duration  // when upkeep looks at the agenda next
 }
 
 func newLocker(s store.Store, option LockerOption) *locker {
@@ -132,9 +133,11 @@ func newLocker(s store.Store, option LockerOption) *locker {
 		start:     time.Now(),
 		id:        newID(),
 		kick:      make(chan struct{}, 1),
+		closed:    make(chan struct{}),
 		locks:     make(map[string]*lock),
 		lines:     make(map[string]*line),
 		leftovers: make(map[*leftover]struct{}),
+		remains:   make(map[string]int),
 	}
 	k.life, k.endLife = context.WithCancel(context.Background())
 	s.Subscribe(k.onEvent)
@@ -275,11 +278,15 @@ func (k *locker) spawnLocked(f func()) bool {
 // closeTime is how long Close, and each release, waits for servers to confirm.
 const closeTime = 2 * time.Second
 
-func (k *locker) Close() { k.closed.Do(k.close) }
-
-func (k *locker) close() {
+func (k *locker) Close() {
 	k.mu.Lock()
+	if k.ended {
+		k.mu.Unlock()
+		<-k.closed
+		return
+	}
 	k.ended = true
+	defer close(k.closed)
 	k.endLife()
 	var ending []*lock
 	for _, first := range k.locks {
@@ -315,7 +322,7 @@ func (k *locker) closingOps() []store.Op {
 	}
 	for rest := range k.leftovers {
 		ops = append(ops, rest.ops...)
-		delete(k.leftovers, rest)
+		k.forget(rest)
 	}
 	return ops
 }
