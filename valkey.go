@@ -173,6 +173,9 @@ func (s *valkeyStore) lifetime(validity time.Duration) lifetime {
 
 // Claim is SET NX GET and PTTL for each key: the first says who has it, the second how long it lives, and registers tracking.
 func (s *valkeyStore) Claim(ctx context.Context, ops []store.Op) {
+	if len(ops) == 0 {
+		return
+	}
 	if !s.cluster && !ops[0].Force {
 		if err := s.clock.distrusted(s.now()); err != nil {
 			failAll(ops, err)
@@ -278,6 +281,9 @@ const mostSeconds = 8e9
 
 // Extend is SET IFEQ GET, or a script that does the same, and PTTL for each key.
 func (s *valkeyStore) Extend(ctx context.Context, ops []store.Op) {
+	if len(ops) == 0 {
+		return
+	}
 	life := s.lifetime(ops[0].Validity)
 	native := s.setIfeq.Load()
 	refused := s.extend(ctx, ops, life, native, false)
@@ -332,6 +338,9 @@ func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime,
 
 // Release is DELIFEQ, or DELEX IFEQ, or a script that does the same; and DEL for wake keys.
 func (s *valkeyStore) Release(ctx context.Context, ops []store.Op) {
+	if len(ops) == 0 {
+		return
+	}
 	refused := s.release(ctx, ops, false)
 	if unknownCommand(refused) {
 		s.delIfeq.Store(false)
@@ -372,6 +381,9 @@ func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (
 
 // Look is PTTL.
 func (s *valkeyStore) Look(ctx context.Context, ops []store.Op) {
+	if len(ops) == 0 {
+		return
+	}
 	batch := newBatch()
 	for i := range ops {
 		batch.add(s.client.B().Pttl().Key(ops[i].Key).Build())

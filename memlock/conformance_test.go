@@ -49,8 +49,13 @@ func (f fleet) NewBreakable(option ctxlock.LockerOption) (ctxlock.Locker, func(b
 	return locker, link.Stall
 }
 
-func (f fleet) Delete(key string) { f.Server.Delete(key) }
-func (f fleet) Settle()           { synctest.Wait() }
+func (f fleet) Delete(keys ...string) {
+	for _, key := range keys {
+		f.Server.Delete(key)
+	}
+}
+
+func (f fleet) Settle() { synctest.Wait() }
 
 func TestConformance(t *testing.T) {
 	for _, option := range servers {

@@ -36,7 +36,7 @@ type Op struct {
 	Force bool
 
 	// Holder is the owner value that the key has after the request; empty if there is no key. A store that knows only that it
-	// is not Owner says Unnamed.
+	// is not Owner says Unnamed. Release need not tell.
 	Holder string
 	// TTL is how long the key had left to live when the store looked (Claim, Extend, Look), Forever if it does not run out.
 	TTL time.Duration

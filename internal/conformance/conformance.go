@@ -24,8 +24,8 @@ type Fleet interface {
 	// Keys returns the keys on all nodes. Keys of others may be among them; those with the prefix that the test gave to
 	// NewLocker are its own.
 	Keys() []string
-	// Delete deletes a key behind the lockers' backs.
-	Delete(key string)
+	// Delete deletes keys behind the lockers' backs, all at once.
+	Delete(keys ...string)
 	// TTL is how long a key has left to live: 0 if there is none.
 	TTL(key string) time.Duration
 	// Settle gives what is under way the time to happen. In a bubble it is synctest.Wait.

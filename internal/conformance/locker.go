@@ -611,9 +611,7 @@ func (l *lockerTest) endDeleted() {
 	here := l.locker()
 	lock := l.must(here.WithContext, name)
 	defer lock.cancel()
-	for _, key := range l.keysOf(name) {
-		l.Delete(key)
-	}
+	l.Delete(l.keysOf(name)...)
 	l.loses(lock, name, ctxlock.Deleted)
 	again := l.must(here.WithContext, name)
 	again.cancel()

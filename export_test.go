@@ -1,0 +1,12 @@
+package ctxlock
+
+import "github.com/ctxlock/ctxlock/store"
+
+// OpenStore gives the conformance suite the store beneath NewLocker.
+func OpenStore(option LockerOption) (store.Store, error) {
+	option, err := option.settled()
+	if err != nil {
+		return nil, err
+	}
+	return openValkey(option)
+}
