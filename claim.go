@@ -60,7 +60,7 @@ func (k *locker) claimClean(ctx context.Context, name string, how manner) (*lock
 		l, back = k.claim(ctx, name, how)
 	}
 	if l == nil {
-		return nil, back.err
+		return nil, k.lastWord(ctx, name, back.err)
 	}
 	return l, nil
 }
@@ -314,8 +314,10 @@ func (k *locker) explain(ctx context.Context, l *lock, back setback, fault error
 	switch {
 	case k.ended:
 		return ErrLockerClosed
+	case ctx.Err() != nil && back.key == "" && fault != nil:
+		return ctxError(ctx, l.name, errNoAnswer)
 	case ctx.Err() != nil:
-		return ctxError(ctx, nil)
+		return ctxError(ctx, l.name, nil)
 	case back.key != "" && fault != nil:
 		return about(fmt.Errorf("%w: held by another; %w", ErrNotLocked, fault))
 	case back.key != "":

@@ -29,6 +29,6 @@
 //
 // # Moving from valkeylock
 //
-// The package is a drop-in for github.com/valkey-io/valkey-go/valkeylock: the calls, options, errors and keys are the same, and a
-// fleet may run both at once. With KeyPrefix "rueidislock" the same is true of rueidislock. README lists what is different on purpose.
+// The package is a drop-in for github.com/valkey-io/valkey-go/valkeylock: the calls, options and keys are the same, errors have
+// the same names (find them with errors.Is), and a fleet may run both at once. With KeyPrefix "rueidislock" the same is true of rueidislock. README lists what is different on purpose.
 package ctxlock

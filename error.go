@@ -41,7 +41,7 @@ type LostError struct {
 	Name string
 	// Reason is how it was lost.
 	Reason Reason
-	// Err is the last error that kept the lock from being extended, if there was one.
+	// Err is the last error that kept the lock from being extended, or that there was no answer; nil if nothing did.
 	Err error
 }
 

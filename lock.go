@@ -217,7 +217,7 @@ func (l *lock) expire() {
 		cause = errNoAnswer
 		l.giveUp()
 	case held:
-		cause = &LostError{Name: l.name, Reason: Expired, Err: l.lastErr}
+		cause = l.expired()
 		k.retire(l)
 	case lettingGo:
 		l.state = over
@@ -227,6 +227,15 @@ func (l *lock) expire() {
 	if cause != nil {
 		l.end(cause)
 	}
+}
+
+// expired is the cause of a lock that could not be extended in time. Under k.mu.
+func (l *lock) expired() *LostError {
+	cause := &LostError{Name: l.name, Reason: Expired, Err: l.lastErr}
+	if cause.Err == nil && l.asking > 0 {
+		cause.Err = errNoAnswer
+	}
+	return cause
 }
 
 // believe sets how long the lock may be believed in. Under k.mu.

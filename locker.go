@@ -24,15 +24,19 @@ import (
 // lock stays taken, no longer extended, until cancel is called or until it runs out after KeyValidity, because guarded work may
 // still be unwinding. So call cancel when the work is over, always.
 //
-// cancel ends the context, gives the lock back and returns when the servers have confirmed that or after a bounded time; what
-// they have not confirmed is tried again in the background. It is never nil, even beside an error, and may be called
-// many times, from any goroutine, and after Close.
+// cancel ends the context, gives the lock back and returns when the servers have confirmed that, or after 2s; what they
+// have not confirmed is tried again in the background. It is never nil, even beside an error, and may be called many
+// times, from any goroutine, and after Close.
+//
+// Locks are not reentrant: each call is a holder of its own. WithContext for a name that the caller holds waits for the caller,
+// and TryWithContext returns ErrNotLocked.
 //
 // Err of the returned context looks at the clock itself, so in a process that was stopped it tells of the end at once; Done
 // follows as soon as the runtime comes round to its timers.
 //
-// Names are any non-empty strings of at most 64 KiB. A nil ctx, and a name that is not allowed, are errors at once. Beside
-// an error, the returned context has already ended, with that error as its cause.
+// Names are any non-empty strings of at most 64 KiB. A nil ctx, and a name that is not allowed, are errors at once; so is a ctx
+// that has ended, with an error that wraps its error and its cause. Beside an error, the returned context has already ended:
+// with that error as its cause or, if ctx has ended, with ctx's own.
 type Locker interface {
 	// WithContext takes the lock, waiting for it as long as it takes. Waiters of one Locker are served in order; among
 	// several Lockers there is no order yet. It returns early with an error that waiting cannot
@@ -40,22 +44,24 @@ type Locker interface {
 	// cause and the error of the last attempt.
 	WithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	// TryWithContext takes the lock if it is free and returns ErrNotLocked, in one round trip, if another holds it. If
-	// the servers could not be asked, it returns their error without ErrNotLocked.
+	// the servers could not be asked, it returns their error without ErrNotLocked. It makes one attempt, which ends after
+	// TryNextAfter (1.5s by default) if nodes do not answer, or when ctx ends.
 	TryWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	// Client is the client that the Locker uses. It is nil on a store other than Valkey. Close closes it.
 	Client() valkey.Client
-	// ForceWithContext takes the lock from whoever has it. A holder in this Locker has its context ended before the lock is
+	// ForceWithContext takes the lock from whoever has it, in one attempt like that of TryWithContext. A holder in this Locker has its context ended before the lock is
 	// taken, whatever comes of the taking; one elsewhere is told by its server, and has its context ended, with
 	// Reason Taken, when word arrives or at its next extension. This is the one call after which two contexts may be alive at once.
 	ForceWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	// Close ends every context that this Locker handed out, with ErrLockerClosed, releases what is held, makes waiting calls
-	// return ErrLockerClosed, and closes the client. It returns when all that is done, or after a few seconds if the servers do
-	// not answer. A second call waits for the first.
+	// return ErrLockerClosed, and closes the client. It returns when all that is done, or after about 3s if the servers do not
+	// answer. A second call waits for the first. Calls made afterwards return ErrLockerClosed.
 	Close()
 }
 
 // NewLocker makes a Locker on the Valkey or Redis servers that option.ClientOption describes: standalone, Sentinel or Cluster.
-// It connects, and returns the client's error if that fails. An option that contradicts itself is an error at once.
+// It connects, for as long as ClientOption.Dialer.Timeout allows (5s by default) and no context ends sooner, and returns the
+// client's error if that fails. An option that contradicts itself is an error at once.
 //
 // A Locker keeps one connection for each node, and one goroutine, whatever the number of locks.
 //
@@ -180,7 +186,7 @@ func (k *locker) take(ctx context.Context, name string, how func(context.Context
 		return failed(context.Background(), err)
 	}
 	if err := ctx.Err(); err != nil {
-		return failed(ctx, ctxError(ctx, nil))
+		return failed(ctx, ctxError(ctx, name, nil))
 	}
 	l, err := how(ctx, name)
 	if err != nil {
@@ -210,7 +216,7 @@ func failed(ctx context.Context, err error) (context.Context, context.CancelFunc
 
 // ctxError is the error of a call whose context has ended. It wraps the context's error, its cause where that says more,
 // and the last attempt's error.
-func ctxError(ctx context.Context, last error) error {
+func ctxError(ctx context.Context, name string, last error) error {
 	err := ctx.Err()
 	if cause := context.Cause(ctx); cause != nil && cause != err {
 		err = fmt.Errorf("%w: %w", err, cause)
@@ -218,7 +224,7 @@ func ctxError(ctx context.Context, last error) error {
 	if last != nil {
 		err = fmt.Errorf("%w (last attempt: %w)", err, last)
 	}
-	return fmt.Errorf("ctxlock: %w", err)
+	return fmt.Errorf("ctxlock: %s: %w", quote(name), err)
 }
 
 // onEvent takes hints from the store. It runs on the store's own goroutine and must not block it.

@@ -14,7 +14,8 @@ type LockerOption struct {
 	// ClientBuilder builds the client from the ClientOption that it is given, which carries what tracking needs. A client
 	// that was built from anything else brings no invalidations; the Locker notices and polls. Nil means valkey.NewClient.
 	ClientBuilder func(option valkey.ClientOption) (valkey.Client, error)
-	// KeyPrefix is the first part of every key: prefix:i:name. All who are to exclude each other need the same.
+	// KeyPrefix is the first part of every key: prefix:i:name and, while somebody waits, prefix:w:name or
+	// prefix:W:{prefix:0:name}. All who are to exclude each other need the same.
 	// The default is "valkeylock".
 	KeyPrefix string
 	// ClientOption is what the client is built from: addresses, user, TLS, Sentinel or Cluster. The Locker needs one
@@ -25,8 +26,8 @@ type LockerOption struct {
 	// KeyValidity is how long a key lives without being extended, and so how long a lock stays taken after its holder has
 	// crashed; waiters then come up to 150 ms later, so as not to come all at once. At least 25ms and at most ten years. The default is 5s.
 	KeyValidity time.Duration
-	// ExtendInterval is how often a lock that is held is extended. It must be below KeyValidity, and is cut to what the trust
-	// window leaves room for. The default is half of KeyValidity.
+	// ExtendInterval is how often a lock that is held is extended. It must be below KeyValidity, and is cut to seven
+	// eighths of the trust window, which is KeyValidity less the margin of 5 % and 5ms. The default is half of KeyValidity.
 	ExtendInterval time.Duration
 	// TryNextAfter is how long one node may take to answer before an attempt stops counting on it. What you set is kept. The
 	// default adapts: 1.5s, or four times the round trip that was measured where that is more, but never more than the trust window.

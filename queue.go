@@ -2,6 +2,7 @@ package ctxlock
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ctxlock/ctxlock/internal/jitter"
@@ -111,21 +112,23 @@ func (k *locker) wakeLine(name string) {
 
 // wait takes a lock, waiting for it. Whoever finds nobody in line may try at once.
 func (k *locker) wait(ctx context.Context, name string) (*lock, error) {
+	var last error
 	if !k.inLine(name) {
 		l, back := k.claim(ctx, name, manner{})
 		if l != nil {
 			return l, nil
 		}
 		if !k.worthWaiting(ctx, back.err) {
-			return nil, back.err
+			return nil, k.lastWord(ctx, name, back.err)
 		}
+		last = back.err
 	}
 	w, err := k.join(name)
 	if err != nil {
 		return nil, err
 	}
 	defer k.work.Done()
-	s := speaker{k: k, name: name, waiter: w, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
+	s := speaker{k: k, name: name, waiter: w, last: last, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
 	l, err := s.wait(ctx)
 	if k.leaveLine(name, w) && l == nil {
 		s.disarm()
@@ -136,6 +139,17 @@ func (k *locker) wait(ctx context.Context, name string) (*lock, error) {
 // worthWaiting tells whether a failed attempt is one that waiting can mend.
 func (k *locker) worthWaiting(ctx context.Context, err error) bool {
 	return ctx.Err() == nil && k.life.Err() == nil && !store.IsPermanent(err)
+}
+
+// lastWord is the error that a wait ends with; last is that of its last attempt.
+func (k *locker) lastWord(ctx context.Context, name string, last error) error {
+	switch {
+	case k.life.Err() != nil:
+		return ErrLockerClosed
+	case ctx.Err() != nil && !errors.Is(last, ctx.Err()):
+		return ctxError(ctx, name, last)
+	}
+	return last
 }
 
 // speaker is the waiter that speaks to the server, and what it knows.
@@ -173,7 +187,7 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 	select {
 	case <-s.turn:
 	case <-ctx.Done():
-		return nil, ctxError(ctx, nil)
+		return nil, s.k.lastWord(ctx, s.name, s.last)
 	case <-s.k.life.Done():
 		return nil, ErrLockerClosed
 	}
@@ -187,8 +201,11 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 			s.handOver(l)
 			return l, nil
 		}
-		if s.last = back.err; !s.k.worthWaiting(ctx, back.err) {
-			return nil, s.lastWord(ctx)
+		if ctx.Err() == nil || s.last == nil { // else it was cut short, and the one before it says more
+			s.last = back.err
+		}
+		if !s.k.worthWaiting(ctx, back.err) {
+			return nil, s.k.lastWord(ctx, s.name, s.last)
 		}
 		if arm && back.armed > 0 {
 			s.armed = s.k.now() + min(back.armed, store.WakeLife) // a foreign one may live for ever
@@ -201,7 +218,7 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 		}
 		more, rearm := s.pause(ctx, back)
 		if !more || !s.slowDown(ctx) {
-			return nil, s.lastWord(ctx)
+			return nil, s.k.lastWord(ctx, s.name, s.last)
 		}
 		arm = rearm
 	}
@@ -252,17 +269,6 @@ func (s *speaker) disarm() {
 		nobody := store.Op{Key: keyOf(s.k.prefix, 0, s.name), Owner: newID(), Wake: wakeKeyOf(s.k.prefix, s.name)}
 		s.k.leave(s.name, []store.Op{nobody}, s.k.now()+store.WakeLife)
 	}
-}
-
-// lastWord is the error that a wait ends with.
-func (s *speaker) lastWord(ctx context.Context) error {
-	switch {
-	case s.k.life.Err() != nil:
-		return ErrLockerClosed
-	case ctx.Err() != nil:
-		return ctxError(ctx, s.last)
-	}
-	return s.last
 }
 
 // pause waits until another claim is worth while. more is false if the wait is over; arm tells to ask for the wake key.

@@ -12,7 +12,8 @@
 //	there, err := server.NewLocker(ctxlock.LockerOption{})
 //
 // Keys run out by time.Now, so in a bubble of testing/synctest they run out in fake time, and a test that waits for a
-// validity of an hour takes a millisecond. The server starts no goroutines.
+// validity of an hour takes a millisecond. Make the locker inside the bubble and close it there (defer or t.Cleanup): it has a
+// goroutine, and one that is left open ends the test with "blocked goroutines remain".
 //
 // Such lockers have no Valkey client: their Client method returns nil.
 package memlock

@@ -4,8 +4,8 @@
 // connections and notifications: it claims, extends, releases and looks at keys in batches and says what it found. It decides
 // nothing: whether an answer makes a lock, and for how long, is worked out in one place, in the engine.
 //
-// Package ctxlock has the Valkey store; package memlock has one in memory, for tests. Whoever writes another runs
-// the conformance suite in internal/conformance against it.
+// Package ctxlock has the Valkey store; package memlock has one in memory, for tests. Stores in this repository
+// are checked by internal/conformance, which cannot be imported from elsewhere; it is there to be copied.
 package store
 
 import (
