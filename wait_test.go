@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,19 +22,19 @@ import (
 	"github.com/ctxlock/ctxlock/internal/lab"
 )
 
-// holdEnv has the test binary, when a spec starts it again, hold locks on the server at that address until it is killed.
+// holdEnv has the test binary, when a spec starts it again, hold locks until it is killed: "address number".
 const holdEnv = "CTXLOCK_TEST_HOLD"
 
 // TestHoldUntilKilled is not a test but what such a process does; it has nothing to do in any other.
 func TestHoldUntilKilled(t *testing.T) {
-	address := os.Getenv(holdEnv)
-	if address == "" {
+	address, number, found := strings.Cut(os.Getenv(holdEnv), " ")
+	if !found {
 		return
 	}
 	for i, m := range mixes {
 		l, err := ctxlock.NewLocker(m.option(address))
 		if err == nil {
-			_, _, err = l.TryWithContext(context.Background(), crashed(i))
+			_, _, err = l.TryWithContext(context.Background(), crashed(number, i))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -43,14 +44,14 @@ func TestHoldUntilKilled(t *testing.T) {
 	_, _ = io.Copy(io.Discard, os.Stdin) // ends with the process that started this one, at the latest
 }
 
-// crashed is the name of a lock whose holder will crash, one for each mix.
-func crashed(i int) string { return fmt.Sprint("crashed/", i) }
+// crashed is the name of a lock whose holder will crash, one for each mix in each process.
+func crashed(process string, i int) string { return fmt.Sprint("crashed/", process, "/", i) }
 
 // holder starts a process that holds a lock for each mix, and returns once it does.
-func holder(s *lab.Server) *os.Process {
+func holder(s *lab.Server, number string) *os.Process {
 	GinkgoHelper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestHoldUntilKilled$", "-test.timeout=1m")
-	cmd.Env = append(os.Environ(), holdEnv+"="+s.Addr())
+	cmd.Env = append(os.Environ(), holdEnv+"="+s.Addr()+" "+number)
 	_, err := cmd.StdinPipe()
 	Expect(err).NotTo(HaveOccurred())
 	out, err := cmd.StdoutPipe()
@@ -78,34 +79,64 @@ func (n *noticing) Done() <-chan struct{} {
 	return n.Context.Done()
 }
 
+// ending is a context that ends when it is asked for the nth time whether it has ended.
+type ending struct {
+	context.Context
+	stop context.CancelFunc
+	left atomic.Int32
+}
+
+func (e *ending) Err() error {
+	if e.left.Add(-1) == 0 {
+		e.stop()
+	}
+	return e.Context.Err()
+}
+
+// deleteKeys deletes a lock's keys behind everybody's back: all at once, since a holder sets single ones again.
+func deleteKeys(s *lab.Server, name string, m mix) {
+	GinkgoHelper()
+	command := []string{"DEL"}
+	for i := range 2*m.majority - 1 {
+		command = append(command, fmt.Sprintf("valkeylock:%d:%s", i, name))
+	}
+	_, err := s.Do(command...)
+	Expect(err).NotTo(HaveOccurred())
+}
+
 var _ = Describe("A holder that crashes", Label("control"), func() {
 	It("keeps nobody beyond its key's end, even while 100,000 other keys are waiting for theirs", func() {
 		s := server()
 		const fill = `for i = 1, 100000 do redis.call("SET", "other:" .. i, "x", "PX", 3600000 + i) end`
 		_, err := s.Do("EVAL", fill, "0")
 		Expect(err).NotTo(HaveOccurred())
-		process := holder(s)
-		var waiting sync.WaitGroup
-		waiting.Add(len(mixes))
-		killed := make(chan struct{})
-		go func() {
-			defer close(killed)
-			waiting.Wait()
-			_ = process.Kill()
-		}()
-		together(upTo(len(mixes)), func(i int) {
-			key := firstKey(crashed(i))
-			waiter := begin(bg(), locker(mixes[i].option(s.Addr())).WithContext, crashed(i), nil)
-			Eventually(rises(s, key)).WithTimeout(soon).Should(BeTrue(), "it is extended")
-			Eventually(rises(s, key)).WithTimeout(soon).Should(BeTrue(), "again")
-			waiting.Done()
-			<-killed
-			expires := time.Now().Add(ttl(s, key))
-			held := waiter.gets(validity + soon)
-			GinkgoWriter.Printf("had %v after the key's end: %v\n", time.Since(expires), mixes[i])
-			Expect(time.Now()).To(BeTemporally("<", expires.Add(promised+busy)), mixes[i].String())
-			held.release()
-			Expect(ttl(s, key)).To(BeNumerically("<", 0), mixes[i].String())
+		// The crashes come at different times since the waiters have looked last, and since the holders have extended.
+		together(upTo(4), func(n int) {
+			number := fmt.Sprint(n)
+			process := holder(s, number)
+			var waiting sync.WaitGroup
+			waiting.Add(len(mixes))
+			killed := make(chan struct{})
+			go func() {
+				defer close(killed)
+				waiting.Wait()
+				_ = process.Kill()
+			}()
+			together(upTo(len(mixes)), func(i int) {
+				name, m := crashed(number, i), mixes[i]
+				key := firstKey(name)
+				waiter := begin(bg(), locker(m.option(s.Addr())).WithContext, name, nil)
+				Eventually(rises(s, key)).WithTimeout(soon).Should(BeTrue(), "it is extended")
+				Consistently(waiter.done, time.Duration(n+3)*validity/8).ShouldNot(BeClosed())
+				waiting.Done()
+				<-killed
+				expires := time.Now().Add(ttl(s, key))
+				held := waiter.gets(validity + soon)
+				GinkgoWriter.Printf("had %v after the key's end: %v\n", time.Since(expires), m)
+				Expect(time.Now()).To(BeTemporally("<", expires.Add(promised+busy)), m.String())
+				held.release()
+				Expect(ttl(s, key)).To(BeNumerically("<", 0), m.String())
+			})
 		})
 	})
 })
@@ -136,6 +167,9 @@ var _ = Describe("A caller's context", func() {
 					first.release()
 					waiter.gets(soon).release()
 				} else {
+					// Asking makes the server notice the end at once, and tell the waiter before it would look by itself.
+					Eventually(func() time.Duration { return ttl(s, firstKey(name)) }).WithTimeout(validity + soon).WithPolling(time.Millisecond).
+						Should(Or(BeNumerically("<", 0), BeNumerically(">", time.Until(expires)+promised)))
 					second := waiter.gets(validity + soon)
 					Expect(time.Now()).To(BeTemporally(">=", expires.Add(-50*time.Millisecond)), "not before the key's end")
 					Expect(time.Now()).To(BeTemporally("<", expires.Add(promised+busy)), m.String())
@@ -150,6 +184,32 @@ var _ = Describe("A caller's context", func() {
 			nothingLeft(s, soon)
 		})
 	}
+
+	It("is what a call reports that it has cut short, at whatever point it ends", func() {
+		s := server()
+		together([]mix{{majority: 1}, {majority: 2}, {majority: 1, polling: true}}, func(m mix) {
+			a, b, taken := locker(m.option(s.Addr())), locker(m.option(s.Addr())), unique()
+			others := take(bg(), a.WithContext, taken)
+			together(upTo(20), func(n int) {
+				for _, name := range []string{taken, unique()} {
+					ctx := &ending{}
+					ctx.Context, ctx.stop = context.WithCancel(bg())
+					ctx.left.Store(int32(n + 1))
+					time.AfterFunc(validity/4, ctx.stop)
+					call := begin(ctx, b.WithContext, name, nil)
+					call.returns(soon)
+					if name == taken || call.err != nil {
+						Expect(call.err).To(MatchError(context.Canceled), "ended when asked for the %dth time, %v", n+1, m)
+						Expect(call.Context.Err()).To(HaveOccurred())
+					}
+					call.release()
+				}
+			})
+			Expect(others.Err()).NotTo(HaveOccurred())
+			others.release()
+		})
+		nothingLeft(s, soon)
+	})
 
 	It("whose deadline comes before the key's end ends the lock's context at the deadline, and not the key", func() {
 		s := server()
@@ -186,13 +246,14 @@ var _ = Describe("Waiters", func() {
 				option.KeyValidity = 5 * time.Second
 				a, b := locker(option), locker(option)
 				held := make(map[string]holding)
-				ctx, stop := context.WithCancel(bg())
+				all := bg()
+				ctx, stop := context.WithCancel(all)
 				defer stop()
 				var names []string
 				for i := range crowd {
 					if i == 0 || spread == "each for a name of its own" {
 						names = append(names, unique())
-						held[names[i]] = take(bg(), a.WithContext, names[i])
+						held[names[i]] = take(all, a.WithContext, names[i])
 					} else {
 						names = append(names, names[0])
 					}
@@ -201,7 +262,7 @@ var _ = Describe("Waiters", func() {
 				for i := range waiters {
 					waited := &noticing{Context: ctx, waited: make(chan struct{})}
 					waiters[i] = begin(waited, b.WithContext, names[i], nil)
-					Eventually(waited.waited).Should(BeClosed())
+					<-waited.waited
 				}
 				start := time.Now()
 				stop()
@@ -232,10 +293,10 @@ var _ = Describe("Waiters", func() {
 				return lab.Pass
 			})
 			first := take(bg(), a.WithContext, name)
-			served := make(chan int, 50)
+			served, all := make(chan int, 50), bg()
 			var waiting sync.WaitGroup
 			for i := range cap(served) {
-				ctx := &noticing{Context: bg(), waited: make(chan struct{})}
+				ctx := &noticing{Context: all, waited: make(chan struct{})}
 				waiting.Go(func() {
 					defer GinkgoRecover()
 					held := take(ctx, b.WithContext, name)
@@ -243,7 +304,7 @@ var _ = Describe("Waiters", func() {
 					held.release()
 				})
 				// It has joined the others when it waits for the end of its context; the first of all, when it has asked again.
-				Eventually(ctx.waited).Should(BeClosed())
+				<-ctx.waited
 				Eventually(asked.Load).Should(BeNumerically(">=", 2))
 			}
 			first.release()
@@ -267,7 +328,7 @@ var _ = Describe("Waiters", func() {
 			name, check := unique(), new(checker)
 			a, b := locker(option), locker(option)
 			var took []time.Duration
-			for range 5 {
+			for range 3 {
 				first := take(bg(), a.WithContext, name)
 				check.enter(first)
 				waiter := begin(bg(), b.WithContext, name, check)
@@ -297,26 +358,28 @@ var _ = Describe("Waiters", func() {
 			option.KeyValidity, option.ExtendInterval = life, 250*time.Millisecond
 			first := take(bg(), locker(option).WithContext, name)
 			option.ClientOption.InitAddress = []string{p.Addr()}
-			var lookups atomic.Int64 // what waiters sent
+			var lookups, pings atomic.Int64 // what waiters sent, and what the client did to see whether the connection stands
 			var waiters []*pending
 			for range crowd {
 				waiters = append(waiters, begin(bg(), locker(option).WithContext, name, nil))
 			}
 			Consistently(waiters[crowd-1].done, time.Second).ShouldNot(BeClosed()) // until they have settled
-			p.OnCommand(func([]string) lab.Action {
-				lookups.Add(1)
+			p.OnCommand(func(args []string) lab.Action {
+				if args[0] == "PING" {
+					pings.Add(1)
+				} else {
+					lookups.Add(1)
+				}
 				return lab.Pass
 			})
 			before, start := s.Commands(), time.Now()
 			Consistently(first.Done(), span).ShouldNot(BeClosed())
 			all, seconds := s.Commands()-before, time.Since(start).Seconds()
-			each := float64(lookups.Load()) / crowd / seconds
-			GinkgoWriter.Printf("validity %v: %.3f commands a second for each waiter; the server saw %.1f a second in all\n", life, each, float64(all)/seconds)
-			Expect(each).To(BeNumerically("<=", 1))
+			each, kept := float64(lookups.Load())/crowd/seconds, float64(pings.Load())/crowd/seconds
+			GinkgoWriter.Printf("validity %v: %.3f commands a second for each waiter, %.3f of them PINGs; the server saw %.1f a second in all\n",
+				life, each+kept, kept, float64(all)/seconds)
+			Expect(each + kept).To(BeNumerically("<=", 1))
 			first.release()
-			for _, waiter := range waiters { // and each of them is awake
-				Eventually(waiter.done)
-			}
 			together(waiters, func(waiter *pending) { waiter.gets(10 * time.Second).release() })
 			nothingLeft(s, soon)
 		})
@@ -339,10 +402,7 @@ var _ = Describe("Waiters", func() {
 				if holder == "is cut off" {
 					p.Stall(lab.Both)
 				}
-				for i := range 2*m.majority - 1 {
-					_, err := s.Do("DEL", fmt.Sprintf("valkeylock:%d:%s", i, name))
-					Expect(err).NotTo(HaveOccurred())
-				}
+				deleteKeys(s, name, m)
 				deleted := time.Now()
 				second := waiter.gets(validity + soon)
 				GinkgoWriter.Printf("had %v after the deletion: %v\n", time.Since(deleted), m)
@@ -381,8 +441,9 @@ var _ = Describe("cancel", func() {
 			second.release()
 
 			var all []holding
+			ctx := bg()
 			for range 100 {
-				all = append(all, take(bg(), a.WithContext, unique()))
+				all = append(all, take(ctx, a.WithContext, unique()))
 			}
 			start := make(chan struct{})
 			var ending sync.WaitGroup
@@ -417,20 +478,18 @@ var _ = Describe("Close", func() {
 			var held []holding
 			var names []string
 			var waiters []*pending
+			ctx := bg()
 			for range 50 {
 				names = append(names, unique())
-				lock := take(bg(), a.WithContext, names[len(names)-1])
+				lock := take(ctx, a.WithContext, names[len(names)-1])
 				held = append(held, lock)
-				waiters = append(waiters, begin(bg(), a.WithContext, names[len(names)-1], nil))
+				waiters = append(waiters, begin(ctx, a.WithContext, names[len(names)-1], nil))
 			}
 			drained, stop := context.WithCancelCause(bg())
 			draining := take(drained, a.WithContext, unique())
 			reason := errors.New("lunch")
 			stop(reason)
 			others := take(bg(), b.WithContext, unique())
-			waiters = append(waiters, begin(bg(), a.WithContext, "held by others/"+names[0], nil))
-			waiters[50].gets(soon).release() // free, so it is no wait at all
-			waiters = waiters[:50]
 
 			together(upTo(10), func(int) { Expect(a.Close).To(takeLessThan(soon)) })
 			for i, lock := range held {
@@ -470,47 +529,45 @@ var _ = Describe("Close", func() {
 })
 
 var _ = Describe("The cause of a lock's end", func() {
-	forEachMix("says what ended it", func(m mix) {
-		s := server()
-		a, b := locker(m.option(s.Addr())), locker(m.option(s.Addr()))
-		causeOf := func(ends func(held holding, name string)) (string, error) {
-			GinkgoHelper()
-			name := unique()
-			held := take(bg(), a.WithContext, name)
-			Expect(context.Cause(held)).NotTo(HaveOccurred())
-			ends(held, name)
-			cause := end(held, validity+soon)
-			Expect(held.Err()).To(MatchError(context.Canceled))
-			held.release()
-			Expect(context.Cause(held)).To(Equal(cause), "the first cause stays")
-			return name, cause
-		}
-		_, cause := causeOf(func(held holding, _ string) { held.release() })
-		Expect(cause).To(Equal(ctxlock.ErrReleased))
-
-		name, cause := causeOf(func(_ holding, name string) { DeferCleanup(take(bg(), b.ForceWithContext, name).release) })
-		Expect(cause).To(beLost(name, ctxlock.Taken))
-		name, cause = causeOf(func(_ holding, name string) { DeferCleanup(take(bg(), a.ForceWithContext, name).release) })
-		Expect(cause).To(beLost(name, ctxlock.Taken))
-		Expect(cause.Error()).To(And(ContainSubstring(name), ContainSubstring("taken")))
-
-		name, cause = causeOf(func(_ holding, name string) {
-			for i := range 2*m.majority - 1 {
-				_, err := s.Do("DEL", fmt.Sprintf("valkeylock:%d:%s", i, name))
-				Expect(err).NotTo(HaveOccurred())
-			}
-		})
-		Expect(cause).To(beLost(name, ctxlock.Deleted))
-		Expect(cause).To(MatchError(ctxlock.ErrLost))
-
-		reason := errors.New("lunch")
-		ctx, stop := context.WithCancelCause(bg())
-		held := take(ctx, a.WithContext, unique())
-		stop(reason)
-		Expect(end(held, soon)).To(Equal(reason))
-		held.release()
-
-		_, cause = causeOf(func(holding, string) { a.Close() })
-		Expect(cause).To(Equal(ctxlock.ErrLockerClosed))
-	})
+	It("says what ended it", func() { together(mixes, causes) })
 })
+
+// causes goes through the ways in which a lock can end, save for running out.
+func causes(m mix) {
+	s := server()
+	a, b := locker(m.option(s.Addr())), locker(m.option(s.Addr()))
+	causeOf := func(ends func(held holding, name string)) (string, error) {
+		GinkgoHelper()
+		name := unique()
+		held := take(bg(), a.WithContext, name)
+		Expect(context.Cause(held)).NotTo(HaveOccurred())
+		ends(held, name)
+		cause := end(held, validity+soon)
+		Expect(held.Err()).To(MatchError(context.Canceled))
+		held.release()
+		Expect(context.Cause(held)).To(Equal(cause), "the first cause stays")
+		return name, cause
+	}
+	_, cause := causeOf(func(held holding, _ string) { held.release() })
+	Expect(cause).To(Equal(ctxlock.ErrReleased))
+
+	name, cause := causeOf(func(_ holding, name string) { DeferCleanup(take(bg(), b.ForceWithContext, name).release) })
+	Expect(cause).To(beLost(name, ctxlock.Taken))
+	name, cause = causeOf(func(_ holding, name string) { DeferCleanup(take(bg(), a.ForceWithContext, name).release) })
+	Expect(cause).To(beLost(name, ctxlock.Taken))
+	Expect(cause.Error()).To(And(ContainSubstring(name), ContainSubstring("taken")))
+
+	name, cause = causeOf(func(_ holding, name string) { deleteKeys(s, name, m) })
+	Expect(cause).To(beLost(name, ctxlock.Deleted))
+	Expect(cause).To(MatchError(ctxlock.ErrLost))
+
+	reason := errors.New("lunch")
+	ctx, stop := context.WithCancelCause(bg())
+	held := take(ctx, a.WithContext, unique())
+	stop(reason)
+	Expect(end(held, soon)).To(Equal(reason))
+	held.release()
+
+	_, cause = causeOf(func(holding, string) { a.Close() })
+	Expect(cause).To(Equal(ctxlock.ErrLockerClosed))
+}
