@@ -76,7 +76,7 @@ func TestServerKeys(t *testing.T) {
 		if ttl := server.TTL("b"); ttl != 1 {
 			t.Errorf("TTL %v, want 1ns", ttl)
 		}
-		time.Sleep(1)
+		time.Sleep(1 * time.Nanosecond)
 		if ttl := server.TTL("b"); ttl != 0 {
 			t.Errorf("TTL %v of a key that ran out", ttl)
 		}

@@ -350,7 +350,8 @@ func (s *storeTest) lane() {
 	other, _ := s.another()
 	for i := range 100 {
 		key := fmt.Sprint(s.key, i)
-		if s.store.Lane(key) != s.store.Lane(key) || s.store.Lane(key) != other.Lane(key) {
+		first := s.store.Lane(key)
+		if again := s.store.Lane(key); again != first || other.Lane(key) != first {
 			s.Fatalf("%q changes lanes", key)
 		}
 	}
