@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -113,6 +114,51 @@ var _ = Describe("A server's clock", Label("control"), func() {
 		})
 	})
 
+	It("that jumps ahead spoils all claims that are under way, not only the first to be answered", func() {
+		together(clocked, func(m mix) {
+			s, checks := server(lab.Config{Clock: true}), make(map[string]*checker)
+			p, q := proxy(s), proxy(s)
+			a, b := locker(m.option(p.Addr())), locker(m.option(q.Addr()))
+			take(bg(), b.WithContext, unique()).release()
+			var held []holding
+			for range 5 {
+				name := unique()
+				checks[name] = new(checker)
+				first := take(bg(), a.WithContext, name)
+				checks[name].enter(first)
+				held = append(held, first)
+			}
+			p.Stall(lab.Both) // the holder hears nothing of the jump
+			var asked atomic.Int32
+			q.OnCommand(func(args []string) lab.Action {
+				if claims(args) {
+					asked.Add(1)
+				}
+				return lab.Pass
+			})
+			q.Stall(lab.Up)
+			var trying []*pending
+			for name, check := range checks {
+				trying = append(trying, begin(bg(), b.TryWithContext, name, check))
+			}
+			Eventually(asked.Load).WithTimeout(soon).WithPolling(time.Millisecond).Should(BeEquivalentTo(len(checks)))
+			s.SetClock(time.Hour)
+			q.Heal()
+			for _, try := range trying {
+				try.returns(soon)
+			}
+			for _, check := range checks {
+				check.exclusive()
+			}
+			p.Heal()
+			for i := range trying {
+				held[i].release()
+				trying[i].release()
+			}
+			nothingLeft(s, soon)
+		})
+	})
+
 	It("that jumps ahead by an hour is learned anew, however short the validity", func() {
 		together([]time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 400 * time.Millisecond}, func(life time.Duration) {
 			s := server(lab.Config{Clock: true})
@@ -153,6 +199,42 @@ var _ = Describe("A server's clock", Label("control"), func() {
 			check.exclusive()
 			Expect(ttl(s, firstKey(name))).To(haveRightLife(), m.String())
 			second.release()
+			nothingLeft(s, soon)
+		})
+	})
+
+	It("that jumps back just when a waiter looks does not keep it waiting beyond the key's end", func() {
+		together([]mix{{majority: 1}, {majority: 1, noLoop: true}, {majority: 1, setPX: true}}, func(m mix) {
+			s, name, check := server(lab.Config{Clock: true}), unique(), new(checker)
+			p, q, key := proxy(s), proxy(s), firstKey(name)
+			a, b := locker(m.option(p.Addr())), locker(m.option(q.Addr()))
+			first := take(bg(), a.WithContext, name)
+			check.enter(first)
+			waiter := begin(bg(), b.WithContext, name, check)
+			jumped, before := make(chan struct{}), ""
+			q.OnCommand(func(args []string) lab.Action {
+				if args[0] == "PTTL" && args[1] == key && before != "SET" { // a look: the PTTL of a claim comes behind its SET
+					select {
+					case <-jumped:
+					default:
+						s.SetClock(-time.Hour)
+						close(jumped)
+					}
+				}
+				before = args[0]
+				return lab.Pass
+			})
+			Eventually(jumped).WithTimeout(3 * validity).Should(BeClosed())
+			Eventually(func() time.Duration { return ttl(s, key) }).WithTimeout(validity).Should(BeNumerically("<=", validity+promised))
+			Consistently(first.Done(), validity/4).ShouldNot(BeClosed())
+			p.Stall(lab.Both) // as good as a crash
+			expires := time.Now().Add(ttl(s, key))
+			waiter.gets(validity + soon).release()
+			GinkgoWriter.Printf("had %v after the key's end: %v\n", time.Since(expires), m)
+			Expect(time.Now()).To(BeTemporally("<", expires.Add(promised+busy)), m.String())
+			check.exclusive()
+			p.Heal()
+			first.release()
 			nothingLeft(s, soon)
 		})
 	})

@@ -31,8 +31,8 @@ const (
 	// slackFrom and slackTo are how much after a key should have run out a waiter looks. The server needs a moment, and those who
 	// wait for the same key should not all come at once.
 	slackFrom, slackTo = 20 * time.Millisecond, 150 * time.Millisecond
-	// foreverLook is how often a waiter looks at a key that does not run out.
-	foreverLook = 5 * time.Second
+	// foreverLook is how often a waiter looks at least at a key that does not run out, or not for long.
+	foreverLook = time.Second
 	// provenAfter is how long a holder must have been watched at least to prove that it extends.
 	provenAfter = 20 * time.Millisecond
 	// hasty is how soon after a claim that failed another one is suspicious.
@@ -353,9 +353,7 @@ func (s *speaker) listen(ctx context.Context) (more, arm bool) {
 
 // sawTTL sets the time of the next look from what the key has left.
 func (s *speaker) sawTTL(ttl time.Duration) {
-	if ttl == store.Forever {
-		ttl = foreverLook
-	}
+	ttl = min(ttl, max(foreverLook, s.k.validity)) // a clock that was set back makes it seem to live for hours
 	s.life = max(s.life, ttl)
 	s.runsAt = s.k.now() + ttl
 	s.lookAt = s.runsAt + jitter.Between(slackFrom, slackTo)

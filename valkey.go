@@ -21,6 +21,7 @@ type valkeyStore struct {
 	watching bool
 	cluster  bool
 	lanes    [clusterLanes]*valkeyLane // the first alone unless this is a cluster
+	topology topology
 
 	start time.Time
 	clock serverClock // not used in a cluster, where keys are on servers with different clocks
@@ -32,10 +33,6 @@ type valkeyStore struct {
 	delIfeq atomic.Bool // DELIFEQ: Valkey 9.0
 	delex   atomic.Bool // DELEX IFEQ: Redis 8.4
 }
-
-// clusterLanes divides a cluster's slots among lanes, in ranges as nodes own them, so that a node that stalls does not hold up
-// what is on the others.
-const clusterLanes = 16
 
 func openValkey(option LockerOption) (*valkeyStore, error) {
 	s := &valkeyStore{
@@ -54,6 +51,7 @@ func openValkey(option LockerOption) (*valkeyStore, error) {
 	}
 	client, err := build(s.tracker.prepare(option.ClientOption))
 	if err != nil {
+		s.tracker.close() // a client that fails to start may leave connections (valkey-go v1.0.79, cluster)
 		return nil, err
 	}
 	if client == nil {
@@ -70,11 +68,11 @@ func (s *valkeyStore) open(option LockerOption) {
 	if scale := option.ClientOption.RingScaleEachConn; scale > 0 {
 		slots = min(slots, max(4, 1<<scale/2)) // a request that is left and its fence take a place each
 	}
-	if s.cluster {
-		slots /= 4 // a node may own the slots of several lanes
-	}
 	for _, lane := range s.lanes {
 		lane.client, lane.slots = s.client, make(chan struct{}, slots)
+	}
+	if s.cluster {
+		s.topology.learn(s.client)
 	}
 	unused := keyOf(option.KeyPrefix, 0, newID())
 	s.watching = !option.ClientOption.DisableCache && s.tracker.tracks(s.client, unused)
@@ -126,7 +124,7 @@ func (s *valkeyStore) Lane(key string) int {
 	if !s.cluster {
 		return 0
 	}
-	return slotOf(key) / (clusterSlots / clusterLanes)
+	return s.topology.lane(slotOf(key))
 }
 
 func (s *valkeyStore) Watches() bool { return s.watching }
@@ -140,6 +138,7 @@ func (s *valkeyStore) Subscribe(events func(store.Event)) { s.tracker.events.Sto
 func (s *valkeyStore) Close() {
 	s.client.Close()
 	s.tracker.close()
+	s.topology.work.Wait()
 }
 
 // onLost is called when a connection was lost: what comes next may reach another server.
@@ -233,7 +232,7 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 		step = max(step, s.observeTime(life, answers.next()))
 	}
 	switch {
-	case step == jumpedAhead && !ops[0].Force:
+	case !ops[0].Force && !s.cluster && s.clock.distrusted(s.now()) != nil: // perhaps found out by another claim, while this was under way
 		s.doubt(ops)
 	case step != steady && life.at != 0: // they were given the wrong life
 		s.Extend(ctx, ops)
@@ -295,6 +294,9 @@ func (s *valkeyStore) Extend(ctx context.Context, ops []store.Op) {
 		s.extend(ctx, ops, life, false, true)
 	}
 	if s.cluster {
+		if anyUnknown(ops) { // a node has failed, and its slots may have gone elsewhere
+			s.topology.relearn(s.client)
+		}
 		return
 	}
 	for i := range ops {
