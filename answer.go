@@ -49,6 +49,9 @@ func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
 	if op.TTL, exists = a.ttl(op); !exists {
 		op.Holder = ""
 	}
+	if set && op.Err != nil { // it is there, although the rest was refused
+		op.Unknown = true
+	}
 	return set && op.Err == nil
 }
 

@@ -88,13 +88,17 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*lock, set
 	l.timer = time.AfterFunc(patience, l.expire)
 	l.ask(ops)
 
+	var ended error // worked out before k.mu: ctx is somebody else's code, and may be another lock, which takes k.mu itself
+	if ctx.Err() != nil {
+		ended = ctxError(ctx, name, nil)
+	}
 	k.mu.Lock()
 	won := l.state == held
 	if won {
 		k.mu.Unlock()
 		return l, setback{}
 	}
-	back := k.appraise(ctx, l, ops)
+	back := k.appraise(ended, l, ops)
 	remains := l.remainsOf(ops)
 	k.mu.Unlock()
 	l.end(back.err)
@@ -113,6 +117,7 @@ func (k *locker) yield(to *lock) {
 		}
 	}
 	for _, l := range ending {
+		l.stopTimer()
 		to.wakes = to.wakes || l.wakes // the waiters that relied on it to touch the wake key rely on its successor
 		k.retire(l)
 	}
@@ -284,7 +289,8 @@ func (l *lock) remainsOf(ops []store.Op) (remains []store.Op) {
 }
 
 // appraise says why a claim failed, from the answers that it has. Under k.mu.
-func (k *locker) appraise(ctx context.Context, l *lock, ops []store.Op) setback {
+// ended is the error that it is if the caller's context has ended.
+func (k *locker) appraise(ended error, l *lock, ops []store.Op) setback {
 	back := setback{split: l.count(mine) > 0}
 	var fault error
 	for i := range ops {
@@ -304,20 +310,20 @@ func (k *locker) appraise(ctx context.Context, l *lock, ops []store.Op) setback 
 			back.armed = op.WakeTTL
 		}
 	}
-	back.err = k.explain(ctx, l, back, fault)
+	back.err = k.explain(ended, l, back, fault)
 	return back
 }
 
 // explain finds the error for a claim that failed.
-func (k *locker) explain(ctx context.Context, l *lock, back setback, fault error) error {
+func (k *locker) explain(ended error, l *lock, back setback, fault error) error {
 	about := func(err error) error { return fmt.Errorf("ctxlock: %s: %w", quote(l.name), err) }
 	switch {
 	case k.ended:
 		return ErrLockerClosed
-	case ctx.Err() != nil && back.key == "" && fault != nil:
-		return ctxError(ctx, l.name, errNoAnswer)
-	case ctx.Err() != nil:
-		return ctxError(ctx, l.name, nil)
+	case ended != nil && back.key == "" && fault != nil:
+		return fmt.Errorf("%w (%w)", ended, errNoAnswer)
+	case ended != nil:
+		return ended
 	case back.key != "" && fault != nil:
 		return about(fmt.Errorf("%w: held by another; %w", ErrNotLocked, fault))
 	case back.key != "":

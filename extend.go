@@ -127,6 +127,8 @@ func (k *locker) extend(batch []target) {
 		latest = max(latest, time.Duration(t.l.trusted.Load()))
 	}
 	sent := k.now()
+	window := windowOf(k.validity)
+	latest = min(latest, sent+window-window/8) // so that there is time for another round before what this one gave runs out
 	ctx, cancel := context.WithTimeoutCause(k.life, latest-sent, errNoAnswer)
 	defer cancel()
 	k.store.Extend(ctx, ops)

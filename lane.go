@@ -18,7 +18,8 @@ type valkeyLane struct {
 	slots  chan struct{} // one for each request under way; a request whose caller has left keeps its slot until it is answered
 	// shaky is set when a request failed or the connection was lost, until one succeeds. Only then do requests run on a
 	// goroutine of their own, which their callers can leave at any point: that costs a tenth of a round trip on loopback.
-	shaky atomic.Bool
+	shaky  atomic.Bool
+	losses atomic.Int64 // connections lost so far: an answer from before the last one proves nothing
 }
 
 const (
@@ -61,8 +62,9 @@ func (v *valkeyLane) do(ctx context.Context, key string, b *batch) []valkey.Valk
 	if v.shaky.Load() {
 		return v.doApart(ctx, b)
 	}
+	losses := v.losses.Load()
 	results := v.send(ctx, b.commands)
-	broken := v.judge(results)
+	broken := v.judge(results, losses)
 	if broken && ctx.Err() != nil {
 		go v.keepSlot(key)
 		return results
@@ -90,8 +92,9 @@ func (v *valkeyLane) doApart(ctx context.Context, b *batch) []valkey.ValkeyResul
 		// Not ctx: its end would only move the wait for the answer into the client, where it cannot be counted.
 		fence, cancel := context.WithTimeout(context.Background(), fenceTime)
 		defer cancel()
+		losses := v.losses.Load()
 		results := v.send(fence, b.commands)
-		v.judge(results)
+		v.judge(results, losses)
 		<-v.slots
 		answer <- results
 	}()
@@ -112,15 +115,16 @@ func (v *valkeyLane) keepSlot(key string) {
 	<-v.slots
 }
 
-// judge notes whether the connection works, and reports whether anything is left without an answer.
-func (v *valkeyLane) judge(results []valkey.ValkeyResult) (broken bool) {
+// judge notes whether the connection works, and reports whether anything is left without an answer. losses is how many
+// connections had been lost when the request was sent.
+func (v *valkeyLane) judge(results []valkey.ValkeyResult, losses int64) (broken bool) {
 	for i := range results {
 		if results[i].NonValkeyError() != nil {
 			broken = true
 			break
 		}
 	}
-	if v.shaky.Load() != broken {
+	if v.shaky.Load() != broken && (broken || v.losses.Load() == losses) {
 		v.shaky.Store(broken)
 	}
 	return broken

@@ -131,6 +131,7 @@ func (k *locker) swept(rest *leftover, answers []store.Op) {
 func (k *locker) sweepName(ctx context.Context, name string) bool {
 	ctx, cancel := context.WithTimeout(ctx, k.patience.now())
 	defer cancel()
+	defer context.AfterFunc(k.life, cancel)()
 	k.mu.Lock()
 	var ops []store.Op
 	for rest := range k.leftovers {

@@ -130,6 +130,9 @@ func (l *lock) nameKeys() {
 // Err is context.Context's. It does not wait for a timer to notice that trust has run out: a process that was stopped and goes
 // on must not read "still held" before the runtime has come round to its timers.
 func (l *lock) Err() error {
+	if err := l.Context.Err(); err != nil {
+		return err
+	}
 	if until := l.trusted.Load(); until != 0 && l.k.now() >= time.Duration(until) {
 		l.expire()
 	}
@@ -255,7 +258,14 @@ func (l *lock) lose() *LostError {
 		cause.Reason = Expired
 	}
 	l.k.retire(l)
+	l.stopTimer()
 	return cause
+}
+
+// stopTimer is for a lock that is over: its timer would keep it, and the locker, for as long as it was trusted. Under k.mu.
+func (l *lock) stopTimer() {
+	l.timer.Stop()
+	l.fires = never
 }
 
 // ranOut tells whether the keys that are gone had lived their time.
@@ -281,12 +291,11 @@ func (l *lock) release() {
 	}
 	l.released = make(chan struct{})
 	defer close(l.released)
-	k.retire(l)
-	if k.ended {
-		k.mu.Unlock() // Close has taken the keys over
-		l.timer.Stop()
+	if k.ended { // Close takes the keys over, and finds them by the books
+		k.mu.Unlock()
 		return
 	}
+	k.retire(l)
 	k.work.Add(1)
 	defer k.work.Done()
 	l.state = lettingGo

@@ -321,6 +321,7 @@ func (k *locker) closingOps() []store.Op {
 	for _, first := range k.locks {
 		for l := first; l != nil; l = l.next {
 			if l.state == held {
+				l.stopTimer()
 				ops = append(ops, l.releaseOps()...)
 				defer k.retire(l)
 			}

@@ -363,6 +363,7 @@ func (s *speaker) sawTTL(ttl time.Duration) {
 func (s *speaker) stillHeld(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.k.patience.now())
 	defer cancel()
+	defer context.AfterFunc(s.k.life, cancel)()
 	ops := []store.Op{{Key: s.key}}
 	s.k.store.Look(ctx, ops)
 	if ops[0].Err != nil || ops[0].Holder == "" {

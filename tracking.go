@@ -73,6 +73,15 @@ type connection struct {
 	tracker *tracker
 }
 
+// Read is net.Conn's. A connection that fails is told of here for clients without tracking, which do not tell, and sooner for others.
+func (c *connection) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.tracker.lost()
+	}
+	return n, err
+}
+
 // Close is net.Conn's.
 func (c *connection) Close() error {
 	c.tracker.mu.Lock()
@@ -86,6 +95,7 @@ func (c *connection) Close() error {
 func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	byContext, plain := option.DialCtxFn, option.DialFn
 	return func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (conn net.Conn, err error) {
+		t.lost() // calls that come while the client connects would wait for that
 		switch {
 		case byContext != nil:
 			conn, err = byContext(ctx, address, dialer, config)

@@ -144,6 +144,7 @@ func (s *valkeyStore) Close() {
 // onLost is called when a connection was lost: what comes next may reach another server.
 func (s *valkeyStore) onLost() {
 	for _, lane := range s.lanes {
+		lane.losses.Add(1)
 		lane.shaky.Store(true)
 	}
 	s.clock.forget()
@@ -236,6 +237,9 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 		s.doubt(ops)
 	case step != steady && life.at != 0: // they were given the wrong life
 		s.Extend(ctx, ops)
+		for i := range ops {
+			ops[i].Unknown = ops[i].Unknown || ops[i].Err != nil
+		}
 	}
 	return true
 }
