@@ -1,0 +1,146 @@
+package ctxlock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctxlock/ctxlock"
+	"github.com/ctxlock/ctxlock/internal/faulty"
+	"github.com/ctxlock/ctxlock/memlock"
+)
+
+// What the engine must stand on any store, in fake time. Each of these failed once.
+
+// linked gives a locker in memory, and the link to its server.
+func linked(t *testing.T, server *memlock.Server, option ctxlock.LockerOption) (ctxlock.Locker, *faulty.Store) {
+	t.Helper()
+	link := faulty.New(server.Store(), faulty.Config{})
+	l, err := ctxlock.NewLockerOnStore(link, option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, link
+}
+
+// A lock may be taken under the context of another, and run out while the inner one is being claimed.
+func TestLockUnderALockThatRunsOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, link := linked(t, memlock.NewServer(memlock.ServerOption{}), ctxlock.LockerOption{KeyValidity: time.Second})
+		defer l.Close()
+		outer, cancel, err := l.WithContext(context.Background(), "outer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cancel()
+		link.Stall(true)
+		_, _, err = l.TryWithContext(outer, "inner")
+		if err == nil || errors.Is(err, ctxlock.ErrNotLocked) {
+			t.Errorf("inner: %v, want an error of the link", err)
+		}
+		if _, _, err = l.WithContext(outer, "inner"); !errors.Is(err, ctxlock.ErrLost) {
+			t.Errorf("inner, under a lost lock: %v, want ErrLost", err)
+		}
+		link.Stall(false)
+	})
+}
+
+// Holders that call cancel as soon as their contexts end do so in the middle of Close.
+func TestCancelInTheMiddleOfClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		l, err := server.NewLocker(ctxlock.LockerOption{KeyMajority: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 1000 {
+			ctx, cancel, err := l.WithContext(context.Background(), fmt.Sprint("name ", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				<-ctx.Done()
+				cancel()
+			}()
+		}
+		l.Close()
+		if keys := server.Keys(); len(keys) > 0 {
+			t.Errorf("%d keys are left after Close", len(keys))
+		}
+	})
+}
+
+// A minority of nodes that stalls must not use up the time that the majority has gained.
+func TestMinorityThatStallsCostsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Lanes: 3, Latency: 5 * time.Millisecond})
+		l, link := linked(t, server, ctxlock.LockerOption{KeyMajority: 2, KeyValidity: 2 * time.Second})
+		defer l.Close()
+		lanes := server.Store()
+		defer lanes.Close()
+		var held []context.Context
+		for i := 0; len(held) < 20; i++ {
+			name := fmt.Sprint("name ", i)
+			on := make(map[int]bool)
+			for k := range 3 {
+				on[lanes.Lane(fmt.Sprintf("valkeylock:%d:%s", k, name))] = true
+			}
+			if len(on) < 3 {
+				continue // its keys share a lane
+			}
+			ctx, cancel, err := l.WithContext(context.Background(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cancel()
+			held = append(held, ctx)
+		}
+		link.StallLane(0, true)
+		link.Set(faulty.Config{ForgeEvent: 0.5}) // touches have locks extended when their trust is fresh
+		time.Sleep(10 * time.Second)
+		link.Heal()
+		link.StallLane(0, false)
+		for i, ctx := range held {
+			if ctx.Err() != nil {
+				t.Errorf("lock %d: %v", i, context.Cause(ctx))
+			}
+		}
+	})
+}
+
+// Close does not wait for what a waiter has just asked.
+func TestCloseWhileAWaiterLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{})
+		holder, err := server.NewLocker(ctxlock.LockerOption{KeyMajority: 1, KeyValidity: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer holder.Close()
+		_, cancel, err := holder.WithContext(context.Background(), "name")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cancel()
+		l, link := linked(t, server, ctxlock.LockerOption{KeyMajority: 1, KeyValidity: time.Minute, TryNextAfter: 20 * time.Second})
+		result := make(chan error, 1)
+		go func() {
+			_, _, err := l.WithContext(context.Background(), "name")
+			result <- err
+		}()
+		synctest.Wait()
+		link.Stall(true)
+		time.Sleep(3 * time.Second) // the key should have run out: it looks
+		began := time.Now()
+		l.Close()
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("Close took %v", took)
+		}
+		if err := <-result; !errors.Is(err, ctxlock.ErrLockerClosed) {
+			t.Errorf("the waiter got %v, want ErrLockerClosed", err)
+		}
+	})
+}
