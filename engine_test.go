@@ -11,9 +11,21 @@ import (
 	"github.com/ctxlock/ctxlock"
 	"github.com/ctxlock/ctxlock/internal/faulty"
 	"github.com/ctxlock/ctxlock/memlock"
+	"github.com/ctxlock/ctxlock/store"
 )
 
 // What the engine must stand on any store, in fake time. Each of these failed once.
+
+// tapped is a store that a test can send events in the name of.
+type tapped struct {
+	store.Store
+	send func(store.Event)
+}
+
+func (t *tapped) Subscribe(events func(store.Event)) {
+	t.send = events
+	t.Store.Subscribe(events)
+}
 
 // linked gives a locker in memory, and the link to its server.
 func linked(t *testing.T, server *memlock.Server, option ctxlock.LockerOption) (ctxlock.Locker, *faulty.Store) {
@@ -77,7 +89,12 @@ func TestCancelInTheMiddleOfClose(t *testing.T) {
 func TestMinorityThatStallsCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := memlock.NewServer(memlock.ServerOption{Lanes: 3, Latency: 5 * time.Millisecond})
-		l, link := linked(t, server, ctxlock.LockerOption{KeyMajority: 2, KeyValidity: 2 * time.Second})
+		link := faulty.New(server.Store(), faulty.Config{})
+		tap := &tapped{Store: link}
+		l, err := ctxlock.NewLockerOnStore(tap, ctxlock.LockerOption{KeyMajority: 2, KeyValidity: 2 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
 		defer l.Close()
 		lanes := server.Store()
 		defer lanes.Close()
@@ -99,9 +116,8 @@ func TestMinorityThatStallsCostsNothing(t *testing.T) {
 			held = append(held, ctx)
 		}
 		link.StallLane(0, true)
-		link.Set(faulty.Config{ForgeEvent: 0.5}) // touches have locks extended when their trust is fresh
+		tap.send(store.Event{All: true}) // has locks extended while their trust is fresh
 		time.Sleep(10 * time.Second)
-		link.Heal()
 		link.StallLane(0, false)
 		for i, ctx := range held {
 			if ctx.Err() != nil {
