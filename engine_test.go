@@ -88,7 +88,7 @@ func TestCancelInTheMiddleOfClose(t *testing.T) {
 // A minority of nodes that stalls must not use up the time that the majority has gained.
 func TestMinorityThatStallsCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := memlock.NewServer(memlock.ServerOption{Lanes: 3, Latency: 5 * time.Millisecond})
+		server := memlock.NewServer(memlock.ServerOption{Lanes: 3, Latency: 100 * time.Millisecond})
 		link := faulty.New(server.Store(), faulty.Config{})
 		tap := &tapped{Store: link}
 		l, err := ctxlock.NewLockerOnStore(tap, ctxlock.LockerOption{KeyMajority: 2, KeyValidity: 2 * time.Second})

@@ -150,8 +150,12 @@ func (l *lock) book(i int, sent time.Duration, op *store.Op) {
 	key := &l.keys[i]
 	switch {
 	case op.Err != nil: // nothing was learned
-		if l.lastErr == nil || !errors.Is(op.Err, errNoAnswer) { // a reason says more than silence
-			l.lastErr = op.Err
+		err := op.Err
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			err = errNoAnswer // these would be taken for the caller's own
+		}
+		if l.lastErr == nil || err != errNoAnswer { // a reason says more than silence
+			l.lastErr = err
 		}
 	case op.Holder == l.owner:
 		key.standing = mine
