@@ -243,7 +243,7 @@ var _ = Describe("A server's clock", Label("control"), func() {
 	It("that jumps to and fro under contention never gives a lock to two", func() {
 		seed := uint64(GinkgoRandomSeed())
 		together(upTo(len(clocked)), func(i int) {
-			const lockers, workers, jumps, validity = 3, 2, 8, 300 * time.Millisecond
+			const lockers, workers, jumps, validity = 3, 2, 7, 300 * time.Millisecond
 			m := clocked[i]
 			s, name, check := server(lab.Config{Clock: true}), unique(), new(checker)
 			option := m.option(s.Addr())

@@ -585,62 +585,64 @@ var _ = Describe("A server", Label("control"), func() {
 	})
 })
 
-var _ = Describe("A round trip", Label("control"), func() {
-	It("of up to a second, there from the start, is no obstacle to any call under default options", func() {
-		s := server()
-		type line struct {
-			delay    time.Duration
-			majority int32
-		}
-		var lines []line
-		for _, delay := range []time.Duration{time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond} {
-			lines = append(lines, line{delay, 1}, line{delay, 2})
-		}
-		together(lines, func(l line) {
-			name, p, check := unique(), proxy(s), new(checker)
-			p.Delay(l.delay)
-			option := ctxlock.LockerOption{KeyMajority: l.majority, ExtendInterval: time.Second}
-			option.ClientOption.InitAddress = []string{p.Addr()}
-			lockers := make([]ctxlock.Locker, 2)
-			together(upTo(2), func(i int) { lockers[i] = locker(option) })
-			a, b := lockers[0], lockers[1]
-			first := take(bg(), a.TryWithContext, name)
-			check.enter(first)
-			waiter := begin(bg(), b.WithContext, name, check)
-			_, _, err := b.TryWithContext(bg(), name)
-			Expect(err).To(MatchError(ctxlock.ErrNotLocked))
-			Eventually(rises(s, firstKey(name))).WithTimeout(soon+4*l.delay).Should(BeTrue(), "it is extended")
-			Expect(first.Err()).NotTo(HaveOccurred(), "%v", l)
-			Expect(first.release).To(takeLessThan(soon + 4*l.delay))
-			waiter.gets(soon + 4*l.delay).release()
-			check.exclusive()
-			p.Delay(0) // Close need not be slow
-		})
-		nothingLeft(s, 2*soon)
-	})
+// distant works on a link that is slow from the start.
+func distant(s *lab.Server, delay time.Duration, majority int32) {
+	GinkgoHelper()
+	name, p, check := unique(), proxy(s), new(checker)
+	p.Delay(delay)
+	option := ctxlock.LockerOption{KeyMajority: majority, ExtendInterval: time.Second}
+	option.ClientOption.InitAddress = []string{p.Addr()}
+	lockers := make([]ctxlock.Locker, 2)
+	together(upTo(2), func(i int) { lockers[i] = locker(option) })
+	a, b := lockers[0], lockers[1]
+	first := take(bg(), a.TryWithContext, name)
+	check.enter(first)
+	waiter := begin(bg(), b.WithContext, name, check)
+	_, _, err := b.TryWithContext(bg(), name)
+	Expect(err).To(MatchError(ctxlock.ErrNotLocked))
+	Eventually(rises(s, firstKey(name))).WithTimeout(soon+4*delay).Should(BeTrue(), "it is extended")
+	Expect(first.Err()).NotTo(HaveOccurred(), "%v, majority %d", delay, majority)
+	Expect(first.release).To(takeLessThan(soon + 4*delay))
+	waiter.gets(soon + 4*delay).release()
+	check.exclusive()
+	p.Delay(0) // Close need not be slow
+}
 
-	It("that rises to a second in the middle of a locker's life is no obstacle either", func() {
+// removed works on a link that becomes slow.
+func removed(s *lab.Server, m mix) {
+	GinkgoHelper()
+	p, ctx := proxy(s), bg()
+	option := m.option(p.Addr())
+	option.KeyValidity = 0 // the default
+	option.ExtendInterval = time.Second
+	a := locker(option)
+	for range 100 { // what it has learned is that answers come at once
+		take(ctx, a.WithContext, unique()).release()
+	}
+	held := take(ctx, a.WithContext, unique())
+	p.Delay(500 * time.Millisecond)
+	together([]taking{a.WithContext, a.TryWithContext, a.ForceWithContext}, func(how taking) {
+		lock := take(ctx, how, unique())
+		Expect(lock.release).To(takeLessThan(soon))
+	})
+	Consistently(held.Done(), 2*time.Second).ShouldNot(BeClosed(), m.String())
+	held.release()
+	p.Delay(0)
+}
+
+var _ = Describe("A round trip", Label("control"), func() {
+	It("of up to a second is no obstacle under default options, neither from the start nor from the middle of a locker's life", func() {
 		s := server()
-		together([]mix{{majority: 1}, {majority: 2}, {majority: 1, polling: true}, {majority: 1, setPX: true}}, func(m mix) {
-			p := proxy(s)
-			option := m.option(p.Addr())
-			option.KeyValidity = 0 // the default
-			option.ExtendInterval = time.Second
-			a := locker(option)
-			ctx := bg()
-			for range 100 { // what it has learned is that answers come at once
-				take(ctx, a.WithContext, unique()).release()
+		var lines []func()
+		for _, delay := range []time.Duration{time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond} {
+			for _, majority := range []int32{1, 2} {
+				lines = append(lines, func() { distant(s, delay, majority) })
 			}
-			held := take(bg(), a.WithContext, unique())
-			p.Delay(500 * time.Millisecond)
-			together([]taking{a.WithContext, a.TryWithContext, a.ForceWithContext}, func(how taking) {
-				lock := take(bg(), how, unique())
-				Expect(lock.release).To(takeLessThan(soon))
-			})
-			Consistently(held.Done(), 2*time.Second).ShouldNot(BeClosed(), m.String())
-			held.release()
-			p.Delay(0)
-		})
+		}
+		for _, m := range []mix{{majority: 1}, {majority: 2}, {majority: 1, polling: true}, {majority: 1, setPX: true}} {
+			lines = append(lines, func() { removed(s, m) })
+		}
+		together(lines, func(line func()) { line() })
 		nothingLeft(s, 2*soon)
 	})
 
@@ -664,6 +666,7 @@ var _ = Describe("A round trip", Label("control"), func() {
 			Expect(err).To(MatchError(context.DeadlineExceeded))
 			Expect(err.Error()).To(ContainSubstring("no answer in time"), "what became of the attempt before the one that was cut short")
 			Expect(strings.Count(err.Error(), "deadline exceeded")).To(Equal(1), err.Error())
+			p.Delay(0)
 		})
 		nothingLeft(s, soon)
 	})

@@ -43,6 +43,10 @@ func unknownCommand(err error) bool {
 	return strings.HasPrefix(refusal, "unknown command") || strings.HasPrefix(refusal, "syntax error")
 }
 
+// outOfMemory tells whether a server refused a command that may need memory. SET is of that kind even where it only gives a key a
+// new expiry; the script is not.
+func outOfMemory(err error) bool { return strings.HasPrefix(refusalOf(err), "OOM ") }
+
 // refusalOf is what a server has said no with; empty if it has not.
 func refusalOf(err error) string {
 	if err == nil { // which is the usual case, and what follows allocates

@@ -292,6 +292,8 @@ func (s *valkeyStore) Extend(ctx context.Context, ops []store.Op) {
 	refused := s.extend(ctx, ops, life, native, false)
 	if native && unknownCommand(refused) {
 		s.setIfeq.Store(false)
+	}
+	if native && refused != nil {
 		refused = s.extend(ctx, ops, life, false, false)
 	}
 	if unknownScript(refused) {
@@ -335,7 +337,7 @@ func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime,
 	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
 	for i := range ops {
 		answers.extend(&ops[i])
-		if unknownCommand(ops[i].Err) || unknownScript(ops[i].Err) {
+		if unknownCommand(ops[i].Err) || unknownScript(ops[i].Err) || outOfMemory(ops[i].Err) {
 			refused = ops[i].Err
 		}
 	}
