@@ -397,9 +397,7 @@ func (l *lockerTest) waitDeleted() {
 	defer lock.cancel()
 	next := l.start(context.Background(), there.WithContext, name)
 	l.waits(next)
-	for _, key := range l.keysOf(name) {
-		l.Delete(key)
-	}
+	l.Delete(l.keysOf(name)...)
 	within(l, "the waiter gets the lock", next.done)
 	if next.err != nil {
 		l.Fatal(next.err)
