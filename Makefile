@@ -22,7 +22,7 @@ bench: ## Run the benchmarks against the peers
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
 	@for p in $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./...); do \
 	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -c6-); do \
-	    echo "== $$f" && go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+	    echo "== $$f" && go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit 1; done; done
 
 cover: ## Measure what the specs cover: prints the total, writes cover.out
 	@s=$$(scripts/need-server.sh) && \

@@ -252,9 +252,18 @@ var _ = Describe("A server's clock", Label("control"), func() {
 			jumping, stop := context.WithCancel(ctx)
 			defer stop()
 			var working sync.WaitGroup
+			var all []ctxlock.Locker
+			look := func() { // each locker has seen what time it is: one that sleeps through a jump to and fro cannot know of it
+				for _, l := range all {
+					take(ctx, l.WithContext, unique()).release()
+				}
+			}
 			for range lockers {
 				l := locker(option)
-				take(ctx, l.WithContext, unique()).release()
+				all = append(all, l)
+			}
+			look()
+			for _, l := range all {
 				for range workers {
 					working.Go(func() {
 						defer GinkgoRecover()
@@ -274,6 +283,7 @@ var _ = Describe("A server's clock", Label("control"), func() {
 			offsets := []time.Duration{0, time.Hour, -time.Hour, validity / 2, -validity / 2, 10 * time.Second, 2 * time.Hour}
 			for range jumps {
 				s.SetClock(offsets[random.IntN(len(offsets))])
+				look()
 				time.Sleep(2*validity + time.Duration(random.Int64N(int64(validity)))) // a pace, not a wait
 			}
 			stop()

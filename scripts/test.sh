@@ -24,13 +24,14 @@ run() {
 }
 
 # The root module's specs mostly wait, so two halves of them run side by side, and the other packages after them.
+# A spec that fails is run once more, and Ginkgo says so: on a busy machine one in a few hundred misses a bound on speed.
 half='link_test.go|access_test.go|wait_test.go|builder_test.go'
 root() {
   echo "== .: $("$CTXLOCK_SERVER" --version)"
   local ok=0
-  go test -race -timeout 10m "$@" -run '^TestLocker$' . --ginkgo.focus-file="$half" >"$tmp/half" 2>&1 &
+  go test -race -timeout 10m "$@" -run '^TestLocker$' . --ginkgo.flake-attempts=2 --ginkgo.focus-file="$half" >"$tmp/half" 2>&1 &
   local first=$!
-  go test -race -timeout 10m "$@" . --ginkgo.skip-file="$half" || ok=1
+  go test -race -timeout 10m "$@" . --ginkgo.flake-attempts=2 --ginkgo.skip-file="$half" || ok=1
   wait "$first" || ok=1
   cat "$tmp/half"
   [ "$ok" = 0 ] || return 1
