@@ -191,32 +191,11 @@ func (s *valkeyStore) Claim(ctx context.Context, ops []store.Op) {
 func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 	setGet := s.setGet.Load()
 	life := s.lifetime(ops[0].Validity)
-	b := s.client.B()
-	batch := newBatch()
-	for i := range ops {
-		op := &ops[i]
-		if op.Wake != "" {
-			batch.add(
-				b.Set().Key(op.Wake).Value("1").Nx().PxMilliseconds(store.WakeLife.Milliseconds()).Build(),
-				b.Pttl().Key(op.Wake).Build())
-		}
-		switch set := b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value); {
-		case op.Force && setGet:
-			batch.add(set.Args("GET").Build())
-		case op.Force:
-			batch.add(set.Build())
-		case setGet:
-			batch.add(set.Args("NX", "GET").Build())
-		default:
-			batch.add(set.Args("NX").Build(), b.Get().Key(op.Key).Build())
-		}
-		batch.add(b.Pttl().Key(op.Key).Build())
-	}
 	askTime := !s.cluster && (life.at == 0 || s.clock.stale(life.sent))
+	batch := s.claimBatch(ops, life, setGet)
 	if askTime {
-		batch.add(b.Time().Build())
+		batch.add(s.client.B().Time().Build())
 	}
-
 	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
 	var set *store.Op // one that was set just now
 	for i := range ops {
@@ -242,6 +221,31 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 		}
 	}
 	return true
+}
+
+// claimBatch is the commands of a claim.
+func (s *valkeyStore) claimBatch(ops []store.Op, life lifetime, setGet bool) *batch {
+	b, batch := s.client.B(), newBatch()
+	for i := range ops {
+		op := &ops[i]
+		if op.Wake != "" {
+			batch.add(
+				b.Set().Key(op.Wake).Value("1").Nx().PxMilliseconds(store.WakeLife.Milliseconds()).Build(),
+				b.Pttl().Key(op.Wake).Build())
+		}
+		switch set := b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value); {
+		case op.Force && setGet:
+			batch.add(set.Args("GET").Build())
+		case op.Force:
+			batch.add(set.Build())
+		case setGet:
+			batch.add(set.Args("NX", "GET").Build())
+		default:
+			batch.add(set.Args("NX").Build(), b.Get().Key(op.Key).Build())
+		}
+		batch.add(b.Pttl().Key(op.Key).Build())
+	}
+	return batch
 }
 
 // doubt takes back what was claimed on a server whose clock has just jumped ahead: the keys may have been free only because
