@@ -40,15 +40,20 @@ func StartCluster(primaries, replicasEach int, cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-// startAll runs n servers at once.
+// startAll runs n servers of one role at once.
 func startAll(n int, cfg Config, r role) ([]*Server, error) {
+	return startEach(n, cfg, func(int) role { return r })
+}
+
+// startEach runs n servers at once, each in its own role.
+func startEach(n int, cfg Config, roleOf func(i int) role) ([]*Server, error) {
 	var (
 		servers = make([]*Server, n)
 		errs    = make([]error, n)
 		wg      sync.WaitGroup
 	)
 	for i := range n {
-		wg.Go(func() { servers[i], errs[i] = start(cfg, r) })
+		wg.Go(func() { servers[i], errs[i] = start(cfg, roleOf(i)) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {

@@ -1,5 +1,5 @@
-// Package lab runs real Valkey and Redis servers on loopback, for specs and for the demo program: single servers, clusters,
-// sentinels, and a proxy that makes the network fail on demand.
+// Package lab runs real Valkey and Redis servers on loopback, for specs and for the demo program: single servers, primaries
+// with replicas, clusters, sentinels, a proxy that makes the network fail on demand, and a server that lies about locks.
 //
 // It is a laboratory, not a supervisor. Every server is a child of this process, keeps its files in a temporary folder of its
 // own and nothing on disk that anybody would miss. Whoever starts something stops it, by the Stop or Close that came with it;

@@ -709,6 +709,12 @@ func TestProxyAndServerLeaveNoGoroutine(t *testing.T) {
 	p.Close()
 	p.Close()
 	s.Stop()
+	noMoreGoroutines(t, before)
+}
+
+// noMoreGoroutines waits until there are no more than there were.
+func noMoreGoroutines(t *testing.T, before int) {
+	t.Helper()
 	must(t, poll(5*time.Second, "goroutines to end", func() error {
 		if n := runtime.NumGoroutine(); n > before {
 			buf := make([]byte, 1<<16)

@@ -146,6 +146,11 @@ func (l *link) commands(b []byte, due time.Time) (rest []byte, plain, more bool)
 			return nil, true, false
 		}
 		l.expect(args, action, heals)
+		if other := l.p.forged(args); other != nil {
+			send()
+			l.up.put(chunk{data: other, due: due}, l.over)
+			start = at + n
+		}
 		at += n
 		if action == CutAfter {
 			send()

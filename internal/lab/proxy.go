@@ -46,6 +46,10 @@ type Proxy struct {
 
 	hookMu sync.Mutex // held while a hook runs, so that hooks need no locks among themselves
 
+	// forge gives the command that is sent in a command's place, nil for the command itself; see Liar. It runs under hookMu.
+	// Nil in an honest proxy.
+	forge func(args []string) []string
+
 	// Writers hold mu for reading while they write, so that Stall and Cut take effect before they return: afterwards not one
 	// byte more is on its way. A write may block, hence writeSlice.
 	mu       sync.RWMutex
@@ -65,12 +69,14 @@ const writeSlice = 10 * time.Millisecond
 
 // NewProxy returns a proxy that passes everything on to target. The target need not run yet: it is dialled for each
 // connection that is accepted.
-func NewProxy(target string) (*Proxy, error) {
+func NewProxy(target string) (*Proxy, error) { return newProxy(target, nil) }
+
+func newProxy(target string, forge func(args []string) []string) (*Proxy, error) {
 	ln, err := listen()
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{target: target, ln: ln, changed: make(chan struct{}), links: make(map[*link]struct{})}
+	p := &Proxy{target: target, ln: ln, forge: forge, changed: make(chan struct{}), links: make(map[*link]struct{})}
 	p.wg.Go(p.accept)
 	return p, nil
 }
@@ -228,6 +234,20 @@ func (p *Proxy) decide(args []string) (a Action, heals int) {
 		return Pass, heals
 	}
 	return hook(args), heals
+}
+
+// forged is the command to send in a command's place, or nil.
+func (p *Proxy) forged(args []string) []byte {
+	if p.forge == nil {
+		return nil
+	}
+	p.hookMu.Lock()
+	defer p.hookMu.Unlock()
+	other := p.forge(args)
+	if other == nil {
+		return nil
+	}
+	return appendCommand(nil, other)
 }
 
 func (p *Proxy) hooked() bool {
