@@ -3,15 +3,15 @@ package ctxlock
 import "container/heap"
 
 // agenda is a heap of held locks, the one that is due first in front. A lock is on it at most once.
-type agenda []*lock
+type agenda []*holding
 
-func (a *agenda) put(l *lock) {
+func (a *agenda) put(l *holding) {
 	if l.place == offAgenda {
 		heap.Push(a, l)
 	}
 }
 
-func (a *agenda) remove(l *lock) {
+func (a *agenda) remove(l *holding) {
 	if l.place != offAgenda {
 		heap.Remove(a, l.place)
 	}
@@ -27,7 +27,7 @@ func (a agenda) Swap(i, j int) {
 }
 
 func (a *agenda) Push(x any) {
-	l := x.(*lock)
+	l := x.(*holding)
 	l.place = len(*a)
 	*a = append(*a, l)
 }

@@ -26,10 +26,15 @@ func (a *answers) next() valkey.ValkeyResult {
 
 // claim reads what came back for one key, and reports whether the key was set just now.
 func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
-	op.Err, op.Unknown, op.Holder, op.TTL, op.WakeTTL = nil, false, "", 0, 0
+	op.Answer = store.Answer{}
 	if op.Wake != "" {
 		a.next() // it does not matter who made it
 		op.WakeTTL, _ = a.ttl(op)
+	}
+	if op.Counter != "" {
+		set = a.token(op)
+		a.claimTTL(op)
+		return set && op.Err == nil
 	}
 	found, err := a.value(op)
 	switch {
@@ -45,19 +50,52 @@ func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
 	if set {
 		op.Holder = op.Owner
 	}
-	var exists bool
-	if op.TTL, exists = a.ttl(op); !exists {
-		op.Holder = ""
-	}
+	a.claimTTL(op)
 	if set && op.Err != nil { // it is there, although the rest was refused
 		op.Unknown = true
 	}
 	return set && op.Err == nil
 }
 
+// claimTTL reads how long the key lives that was claimed.
+func (a *answers) claimTTL(op *store.Op) {
+	var exists bool
+	if op.TTL, exists = a.ttl(op); !exists {
+		op.Holder = ""
+	}
+}
+
+// token reads what the script says that claims with a counter: who has the key, whether it was set just now, and the token.
+func (a *answers) token(op *store.Op) (set bool) {
+	parts, err := a.next().ToArray()
+	if err != nil {
+		a.fail(op, err)
+		return false
+	}
+	if len(parts) != 3 {
+		a.fail(op, errStrange)
+		return false
+	}
+	holder, err := parts[0].ToString()
+	now, err2 := parts[1].AsInt64()
+	token, err3 := parts[2].AsInt64()
+	switch {
+	case err != nil || err2 != nil || err3 != nil, holder == op.Owner && token <= 0:
+		a.fail(op, errStrange)
+		return false
+	case holder == "":
+		holder = store.Unnamed
+	}
+	op.Holder, op.Token = holder, token
+	return now == 1
+}
+
+// errStrange is for answers that no server gives by itself.
+var errStrange = errors.New("the server's answer makes no sense")
+
 // extend reads the value from before, and PTTL.
 func (a *answers) extend(op *store.Op) {
-	op.Err, op.Unknown = nil, false
+	op.Answer = store.Answer{}
 	op.Holder, _ = a.value(op)
 	var exists bool
 	if op.TTL, exists = a.ttl(op); !exists {
@@ -66,10 +104,12 @@ func (a *answers) extend(op *store.Op) {
 }
 
 func (a *answers) release(op *store.Op) {
-	op.Err, op.Unknown, op.Holder, op.TTL = nil, false, "", 0
-	if _, err := a.next().AsInt64(); err != nil {
+	op.Answer = store.Answer{}
+	deleted, err := a.next().AsInt64()
+	if err != nil {
 		a.fail(op, err)
 	}
+	op.Found = deleted == 1
 	if op.Wake != "" {
 		if err := a.next().Error(); err != nil && op.Err == nil {
 			a.fail(op, err)
@@ -77,8 +117,19 @@ func (a *answers) release(op *store.Op) {
 	}
 }
 
+// number reads a count.
+func (a *answers) number(op *store.Op) {
+	op.Answer = store.Answer{}
+	n, err := a.next().AsInt64()
+	if err != nil {
+		a.fail(op, err)
+		return
+	}
+	op.Waiting = int(n)
+}
+
 func (a *answers) look(op *store.Op) {
-	op.Err, op.Unknown, op.Holder = nil, false, ""
+	op.Answer = store.Answer{}
 	var exists bool
 	if op.TTL, exists = a.ttl(op); exists {
 		op.Holder = store.Unnamed

@@ -19,12 +19,15 @@ var (
 	errOwnRemains = errors.New("the key is still being cleaned up after an attempt whose reply was lost")
 	// errSplit is for a majority that nobody got.
 	errSplit = errors.New("several wanted the lock at once and nobody got a majority of its keys")
+	// errNotYet is for what was decided without an answer.
+	errNotYet = errors.New("no answer yet when it was decided")
 	// errVanished is for keys that were ours and gone again before the answer came.
 	errVanished = errors.New("the keys were gone again at once")
 )
 
 // manner is how a name is claimed.
 type manner struct {
+	terms *terms
 	force bool // take it from whoever has it
 	arm   bool // watch the wake key, too
 }
@@ -42,19 +45,13 @@ type setback struct {
 	remains bool
 	// split tells that some keys were ours.
 	split bool
-}
-
-func (k *locker) try(ctx context.Context, name string) (*lock, error) {
-	return k.claimClean(ctx, name, manner{})
-}
-
-func (k *locker) force(ctx context.Context, name string) (*lock, error) {
-	return k.claimClean(ctx, name, manner{force: true})
+	// faulty tells that there were keys that could not be asked for.
+	faulty bool
 }
 
 // claimClean makes one attempt, and another one if all that was in its way were remains of our own: the lock is free then, and
 // saying anything else would be wrong.
-func (k *locker) claimClean(ctx context.Context, name string, how manner) (*lock, error) {
+func (k *locker) claimClean(ctx context.Context, name string, how manner) (*holding, error) {
 	l, back := k.claim(ctx, name, how)
 	if l == nil && back.remains && k.sweepName(ctx, name) {
 		l, back = k.claim(ctx, name, how)
@@ -67,8 +64,11 @@ func (k *locker) claimClean(ctx context.Context, name string, how manner) (*lock
 
 // claim makes one attempt at a name: it sends for all keys at once and returns as soon as a majority has answered well, or
 // can no longer. What it leaves behind when it fails is cleaned up.
-func (k *locker) claim(ctx context.Context, name string, how manner) (*lock, setback) {
-	l := k.newLock(ctx, name)
+func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, setback) {
+	l, err := k.newHolding(ctx, name, how.terms)
+	if err != nil {
+		return nil, setback{err: store.Permanent(err)}
+	}
 	if err := k.register(l); err != nil {
 		l.end(err)
 		return nil, setback{err: err}
@@ -96,21 +96,39 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*lock, set
 	won := l.state == held
 	if won {
 		k.mu.Unlock()
-		return l, setback{}
+		return k.settle(ctx, l)
 	}
 	back := k.appraise(ended, l, ops)
 	remains := l.remainsOf(ops)
 	k.mu.Unlock()
 	l.end(back.err)
 	l.timer.Stop()
-	k.leave(name, remains, k.now()+k.validity)
+	k.leave(name, remains, k.now()+l.terms.validity)
 	return nil, back
 }
 
+// settle does what is still to do about a lock before it is handed out: with several keys, the fencing token, which is the greatest
+// that any of them gave, is written back to a majority, so that whoever holds a majority next gets a greater one.
+func (k *locker) settle(ctx context.Context, l *holding) (*holding, setback) {
+	for floor := k.floor.Load(); l.token > floor && !k.floor.CompareAndSwap(floor, l.token); {
+		floor = k.floor.Load()
+	}
+	if !l.terms.Fencing || len(l.keys) == 1 {
+		return l, setback{}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, k.patience.now(), errNoAnswer)
+	defer cancel()
+	if err := l.extend(ctx, l.terms.validity); err != nil {
+		l.cancel()
+		return nil, setback{err: fmt.Errorf("ctxlock: %s: the fencing token is not on a majority: %w", quote(l.name), err)}
+	}
+	return l, setback{}
+}
+
 // yield ends the contexts of this process's own holders of the name before it is taken from them.
-func (k *locker) yield(to *lock) {
+func (k *locker) yield(to *holding) {
 	k.mu.Lock()
-	var ending []*lock
+	var ending []*holding
 	for l := k.locks[to.name]; l != nil; l = l.next {
 		if l != to && l.state == held {
 			ending = append(ending, l)
@@ -123,14 +141,17 @@ func (k *locker) yield(to *lock) {
 	}
 	k.mu.Unlock()
 	for _, l := range ending {
-		l.end(&LostError{Name: l.name, Reason: Taken})
+		l.lost(&LostError{Name: l.name, Reason: Taken})
 	}
 }
 
 // claimOps fills in what the claim asks for.
-func (l *lock) claimOps(how manner, ops []store.Op) {
+func (l *holding) claimOps(how manner, ops []store.Op) {
 	for i := range ops {
-		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner, Validity: l.k.validity, Force: how.force}
+		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner, Validity: l.validity, Force: how.force, Replicas: int32(l.terms.Replicas)}
+		if l.terms.Fencing {
+			ops[i].Counter, ops[i].Floor = counterKeyOf(l.k.prefix, i, l.name), l.k.floor.Load()
+		}
 	}
 	if how.arm {
 		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
@@ -138,7 +159,7 @@ func (l *lock) claimOps(how manner, ops []store.Op) {
 }
 
 // ask sends the claim on all lanes that its keys need and returns when it is decided.
-func (l *lock) ask(ops []store.Op) {
+func (l *holding) ask(ops []store.Op) {
 	k := l.k
 	groups := byLane(k.store, ops)
 	if groups == nil {
@@ -182,7 +203,7 @@ func (l *lock) ask(ops []store.Op) {
 }
 
 // wanted tells whether it is worth asking for more keys.
-func (l *lock) wanted() bool {
+func (l *holding) wanted() bool {
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
 	return l.state <= held
@@ -190,12 +211,15 @@ func (l *lock) wanted() bool {
 
 // askLane claims the keys of one lane. indexes tells which of the lock's keys they are, nil for all; the answers are
 // booked in all while the claim is undecided.
-func (l *lock) askLane(ctx context.Context, ops []store.Op, indexes []int, all []store.Op) {
+func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, all []store.Op) {
 	sent := l.k.now()
 	l.k.store.Claim(ctx, ops)
-	if anyUnknown(ops) && ctx.Err() == nil {
-		// The connection broke, and the claim may have been carried out. Asking again with the same owner value does no harm
-		// and tells; trust still counts from the first time.
+	// Where the connection broke, the claim may have been carried out. Asking again with the same owner value does no harm and tells;
+	// trust still counts from the first time. The first to ask again may meet the connection while it is taken down.
+	for again := range mostRepeats {
+		if !anyUnknown(ops) || anyUnacknowledged(ops) || !sleepFor(ctx, time.Duration(again)*repeatPause) {
+			break
+		}
 		l.k.store.Claim(ctx, ops)
 		for i := range ops {
 			ops[i].Unknown = ops[i].Err != nil
@@ -206,10 +230,13 @@ func (l *lock) askLane(ctx context.Context, ops []store.Op, indexes []int, all [
 	if l.state > held {
 		remains := l.remainsOf(ops)
 		k.mu.Unlock()
-		k.leave(l.name, remains, sent+k.validity)
+		k.leave(l.name, remains, sent+l.terms.validity)
 		return
 	}
 	for j := range ops {
+		if l.state == claiming && ops[j].Mine() { // not the late ones: the token may have been handed out
+			l.token = max(l.token, ops[j].Token)
+		}
 		i := j
 		if indexes != nil {
 			i = indexes[j]
@@ -222,6 +249,35 @@ func (l *lock) askLane(ctx context.Context, ops []store.Op, indexes []int, all [
 	k.mu.Unlock()
 }
 
+const (
+	mostRepeats = 3
+	repeatPause = 5 * time.Millisecond
+)
+
+// sleepFor waits for a time, and reports whether ctx lives after that.
+func sleepFor(ctx context.Context, d time.Duration) bool {
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// anyUnacknowledged tells whether replicas are what is missing.
+func anyUnacknowledged(ops []store.Op) bool {
+	var missing *ReplicaError
+	for i := range ops {
+		if errors.As(ops[i].Err, &missing) {
+			return true
+		}
+	}
+	return false
+}
+
 func anyUnknown(ops []store.Op) bool {
 	for i := range ops {
 		if ops[i].Unknown {
@@ -232,7 +288,7 @@ func anyUnknown(ops []store.Op) bool {
 }
 
 // judge decides a claim if what has been answered so far decides it. Under k.mu.
-func (k *locker) judge(l *lock, sent time.Duration) {
+func (k *locker) judge(l *holding, sent time.Duration) {
 	switch {
 	case l.state == held: // a late answer has strengthened it
 		l.believe()
@@ -244,7 +300,7 @@ func (k *locker) judge(l *lock, sent time.Duration) {
 }
 
 // begin makes a claim that has its majority a held lock, unless that comes too late to be of use. Under k.mu.
-func (k *locker) begin(l *lock, sent time.Duration) {
+func (k *locker) begin(l *holding, sent time.Duration) {
 	now := k.now()
 	until := l.until()
 	if until <= now || l.Context.Err() != nil || k.ended {
@@ -254,31 +310,33 @@ func (k *locker) begin(l *lock, sent time.Duration) {
 	k.patience.learn(now - sent)
 	l.state = held
 	l.believe()
-	l.due = sent + k.interval
+	l.due = sent + l.interval
 	if l.again {
 		l.due = now
 	}
-	k.schedule(l)
+	if l.keepers > 0 || l.again {
+		k.schedule(l)
+	}
 	l.decide()
 }
 
 // giveUp ends a claim without success. Under k.mu.
-func (l *lock) giveUp() {
+func (l *holding) giveUp() {
 	l.k.retire(l)
 	l.decide()
 }
 
-func (l *lock) decide() {
+func (l *holding) decide() {
 	if l.decided != nil {
 		close(l.decided)
 	}
 }
 
 // remainsOf picks what a claim that failed has left on the servers, or may have.
-func (l *lock) remainsOf(ops []store.Op) (remains []store.Op) {
+func (l *holding) remainsOf(ops []store.Op) (remains []store.Op) {
 	for i := range ops {
 		if op := &ops[i]; op.Unknown || op.Err == nil && op.Holder == l.owner {
-			rest := store.Op{Key: op.Key, Owner: op.Owner, Unknown: op.Unknown}
+			rest := store.Op{Key: op.Key, Owner: op.Owner, Answer: store.Answer{Unknown: op.Unknown}}
 			if op.Unknown {
 				rest.Wake = op.Wake // which may have been made, too
 			}
@@ -290,13 +348,14 @@ func (l *lock) remainsOf(ops []store.Op) (remains []store.Op) {
 
 // appraise says why a claim failed, from the answers that it has. Under k.mu.
 // ended is the error that it is if the caller's context has ended.
-func (k *locker) appraise(ended error, l *lock, ops []store.Op) setback {
+func (k *locker) appraise(ended error, l *holding, ops []store.Op) setback {
 	back := setback{split: l.count(mine) > 0}
 	var fault error
 	for i := range ops {
 		op := &ops[i]
 		switch {
 		case op.Err != nil:
+			back.faulty = true
 			if fault == nil || store.IsPermanent(op.Err) {
 				fault = op.Err
 			}
@@ -310,12 +369,12 @@ func (k *locker) appraise(ended error, l *lock, ops []store.Op) setback {
 			back.armed = op.WakeTTL
 		}
 	}
-	back.err = k.explain(ended, l, back, fault)
+	back.err = k.explain(ended, l, back, fault, ops)
 	return back
 }
 
 // explain finds the error for a claim that failed.
-func (k *locker) explain(ended error, l *lock, back setback, fault error) error {
+func (k *locker) explain(ended error, l *holding, back setback, fault error, ops []store.Op) error {
 	about := func(err error) error { return fmt.Errorf("ctxlock: %s: %w", quote(l.name), err) }
 	switch {
 	case k.ended:
@@ -324,6 +383,8 @@ func (k *locker) explain(ended error, l *lock, back setback, fault error) error 
 		return fmt.Errorf("%w (%w)", ended, errNoAnswer)
 	case ended != nil:
 		return ended
+	case k.names != nil && l.count(mine) < k.majority:
+		return about(k.quorumError(l, ops))
 	case back.key != "" && fault != nil:
 		return about(fmt.Errorf("%w: held by another; %w", ErrNotLocked, fault))
 	case back.key != "":

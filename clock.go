@@ -13,9 +13,11 @@ import (
 // perhaps until after its sender has died, cannot plant a key that nobody owns. And when the clock has jumped ahead, keys have run
 // out before their time while their holders may still trust them: then no claim is believed until that trust must be over.
 type serverClock struct {
-	tolerance time.Duration // how far the clock may be from where it is expected, besides drift
+	drift drift
 
 	mu       sync.Mutex
+	shortest time.Duration // of the validities that keys were given
+	longest  time.Duration
 	known    bool
 	ahead    time.Duration // server's time less ours, at the most
 	spread   time.Duration // and at the least this much less than that
@@ -46,6 +48,10 @@ const (
 func (c *serverClock) deadline(now, validity time.Duration) (ms int64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.shortest == 0 || validity < c.shortest {
+		c.shortest = validity
+	}
+	c.longest = max(c.longest, validity)
 	if !c.known || now-c.seen > freshFor {
 		return 0, false
 	}
@@ -59,18 +65,23 @@ func (c *serverClock) stale(now time.Duration) bool {
 	return !c.known || now-c.seen > askAfter
 }
 
+// tolerance is how far the clock may be from where it is expected, besides drift: half of the least margin. Under c.mu.
+func (c *serverClock) tolerance() time.Duration {
+	return max(c.drift.marginOf(c.shortest)/2, 10*time.Millisecond)
+}
+
 // observe learns from a server's time that was read at some moment between sent and now. If the clock has jumped ahead, claims
-// are not believed for the given validity.
+// are not believed for the longest validity that there is, or the one given.
 func (c *serverClock) observe(server, sent, now, validity time.Duration) clockStep {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	step := steady
 	if c.known {
-		tolerance := c.tolerance + (now-c.seen)/driftPart
+		tolerance := c.tolerance() + (now-c.seen)/driftPart
 		switch {
 		case server-now > c.ahead+tolerance:
 			step = jumpedAhead
-			c.distrust = now + validity
+			c.distrust = now + max(validity, c.longest)
 		case server-sent < c.ahead-c.spread-tolerance:
 			step = jumpedBack
 		}

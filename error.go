@@ -1,8 +1,10 @@
 package ctxlock
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // The errors that a caller decides by. Find them with errors.Is, both in what the calls of a Locker return and in
@@ -35,6 +37,33 @@ const (
 	Expired Reason = "expired"
 )
 
+// ReleaseError tells that a lock was given up, its context has ended, but the servers could not be told, so that others may
+// find it taken until its keys run out by themselves. The Locker goes on telling them in the background.
+type ReleaseError struct {
+	// Name is the name of the lock.
+	Name string
+	// Until is when the keys have run out at the latest, unless a request to extend them is still on its way.
+	Until time.Time
+	// Err is why the servers could not be told.
+	Err error
+}
+
+// Error says which lock it is, why, and when it runs out.
+func (e *ReleaseError) Error() string {
+	return fmt.Sprintf("lock %s: release not confirmed, it runs out by %s: %v", quote(e.Name), e.Until.Format(time.RFC3339Nano), e.Err)
+}
+
+// Unwrap gives Err.
+func (e *ReleaseError) Unwrap() error { return e.Err }
+
+// ReplicaError tells that fewer replicas than asked for (AcquireOption.Replicas) have acknowledged a lock in time.
+type ReplicaError struct{ Acknowledged, Wanted int }
+
+// Error says how many have.
+func (e *ReplicaError) Error() string {
+	return fmt.Sprintf("acknowledged by %d of %d replicas in time", e.Acknowledged, e.Wanted)
+}
+
 // LostError is the cause of the context of a lock that ended without a release.
 type LostError struct {
 	// Name is the name of the lock.
@@ -59,6 +88,11 @@ func (e *LostError) Unwrap() []error {
 		return []error{ErrLost, e.Err}
 	}
 	return []error{ErrLost}
+}
+
+// isContextError tells errors that would be taken for those of the caller's own context.
+func isContextError(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // quote shows a name in an error. Names may be 64 KiB of anything; an error is for people.

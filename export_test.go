@@ -8,5 +8,5 @@ func OpenStore(option LockerOption) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openValkey(option)
+	return openValkey(option, defaultDrift)
 }

@@ -2,6 +2,7 @@ package ctxlock
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ctxlock/ctxlock/store"
@@ -25,8 +26,9 @@ const (
 
 // target is one key that is to be extended.
 type target struct {
-	l *lock
-	i int
+	l    *holding
+	i    int
+	turn int // which of the lock's rounds
 }
 
 // upkeep extends and sweeps until the locker is closed.
@@ -43,11 +45,12 @@ func (k *locker) upkeep() {
 		k.mu.Lock()
 		now := k.now()
 		targets := k.dueTargets(now)
-		next := now + min(k.interval, mostIdle)
+		next := now + mostIdle
 		if len(k.agenda) > 0 {
 			next = min(next, k.agenda[0].due)
 		}
 		sweeps, next := k.dueSweeps(now, next)
+		next = min(next, k.dueNotes(now))
 		k.wakeAt = next
 		for _, batch := range batches(k.store, targets) {
 			k.spawnLocked(func() { k.extend(batch) })
@@ -61,7 +64,7 @@ func (k *locker) upkeep() {
 }
 
 // schedule puts a held lock on the agenda, for when it is due. Under k.mu.
-func (k *locker) schedule(l *lock) {
+func (k *locker) schedule(l *holding) {
 	k.agenda.put(l)
 	if l.due < k.wakeAt {
 		k.kickLocked()
@@ -82,122 +85,200 @@ func (k *locker) dueTargets(now time.Duration) []target {
 		return nil
 	}
 	var targets []target
-	gather := now + min(k.interval/16, mostGather)
-	for len(k.agenda) > 0 && k.agenda[0].due <= gather {
+	for len(k.agenda) > 0 && k.agenda[0].due <= now+mostGather {
 		l := k.agenda[0]
+		if l.due > now+l.interval/16 {
+			break
+		}
 		k.agenda.remove(l)
 		if l.Context.Err() != nil {
 			continue // the caller's context ended: the key stays, no longer extended
 		}
-		l.again, l.extended = false, now
+		l.renewing = l.keepers > 0 || l.handed
+		l.again, l.handed, l.extended = false, false, now
 		l.wakes = true // from now on waiters may rely on the wake key
 		for i := range l.keys {
 			key := &l.keys[i]
 			key.echo = key.watched && k.store.Echoes()
-			targets = append(targets, target{l, i})
+			targets = append(targets, target{l, i, l.turn + 1})
 		}
-		l.asking = len(l.keys)
+		l.turn++
+		l.asking, l.good, l.open = len(l.keys), 0, true
 	}
 	return targets
 }
 
 // batches cuts targets into what goes out together.
-func batches(s store.Store, targets []target) (all [][]target) {
-	lanes := make(map[int]int) // lane to its open batch
+func batches(s store.Store, targets []target) (all []round) {
+	type kind struct {
+		lane     int
+		renewing bool
+		validity time.Duration
+	}
+	open := make(map[kind]int) // the batch that more of the kind go into
 	for _, t := range targets {
-		lane := s.Lane(t.l.keys[t.i].name)
-		b, open := lanes[lane]
-		if !open || len(all[b]) == batchSize {
+		of := kind{s.Lane(t.l.keys[t.i].name), t.l.renewing, t.l.validity}
+		b, ok := open[of]
+		if !ok || len(all[b].targets) == batchSize {
 			b = len(all)
-			lanes[lane] = b
-			all = append(all, make([]target, 0, min(batchSize, len(targets))))
+			open[of] = b
+			all = append(all, round{make([]target, 0, min(batchSize, len(targets))), of.renewing, of.validity})
 		}
-		all[b] = append(all[b], t)
+		all[b].targets = append(all[b].targets, t)
 	}
 	return all
 }
 
+// round is one batch of a round of extensions, all of which are for the same validity.
+type round struct {
+	targets  []target
+	renewing bool // extends; else it only looks, because the lock is to be extended by hand
+	validity time.Duration
+}
+
 // extend sends one batch and books its answers. It waits for them as long as they could be of use to any of the batch; each lock
 // has its own timer.
-func (k *locker) extend(batch []target) {
-	ops := make([]store.Op, len(batch))
+func (k *locker) extend(r round) {
+	ops := make([]store.Op, len(r.targets))
 	var latest time.Duration
-	for j, t := range batch {
-		ops[j] = store.Op{Key: t.l.keys[t.i].name, Owner: t.l.owner, Validity: k.validity}
+	for j, t := range r.targets {
+		ops[j] = t.l.extendOp(t.i, r)
 		latest = max(latest, time.Duration(t.l.trusted.Load()))
 	}
 	sent := k.now()
-	window := windowOf(k.validity)
+	window := k.drift.windowOf(r.validity)
 	latest = min(latest, sent+window-window/8) // so that there is time for another round before what this one gave runs out
 	ctx, cancel := context.WithTimeoutCause(k.life, latest-sent, errNoAnswer)
 	defer cancel()
-	k.store.Extend(ctx, ops)
+	if r.renewing {
+		k.store.Extend(ctx, ops)
+	} else {
+		k.store.Read(ctx, ops)
+	}
 
 	k.mu.Lock()
 	var losses []loss
-	for j, t := range batch {
+	for j, t := range r.targets {
 		if cause := k.bookExtension(t, sent, &ops[j]); cause != nil {
 			losses = append(losses, loss{t.l, cause})
 		}
 	}
 	k.mu.Unlock()
 	for _, loss := range losses {
-		loss.l.end(loss.cause)
-		k.leave(loss.l.name, loss.l.lostOps(), k.now()+k.validity)
+		loss.l.lost(loss.cause)
+		k.leave(loss.l.name, loss.l.lostOps(), k.now()+r.validity)
 	}
 }
 
+// extendOp is what a round asks for one key.
+func (l *holding) extendOp(i int, r round) store.Op {
+	op := store.Op{Key: l.keys[i].name, Owner: l.owner}
+	if r.renewing {
+		op.Validity = r.validity
+		if l.terms.Fencing && len(l.keys) > 1 {
+			op.Counter, op.Floor = counterKeyOf(l.k.prefix, i, l.name), l.token
+		}
+	}
+	return op
+}
+
 type loss struct {
-	l     *lock
+	l     *holding
 	cause *LostError
 }
 
 // bookExtension books one answer, and gives the cause if it means that the lock is lost. Under k.mu.
 func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *LostError {
 	l := t.l
-	l.asking--
-	if l.state != held {
+	if l.state != held || t.turn != l.turn { // a node that was too slow for its turn has been asked again
 		return nil
 	}
+	l.asking--
 	l.keys[t.i].echo = false
 	l.book(t.i, sent, op)
+	if op.Mine() && (!l.renewing || op.Validity >= l.validity) {
+		l.keys[t.i].renewed = sent
+		l.good++
+	}
 	if l.count(mine) < k.majority {
 		return l.lose()
 	}
 	l.believe()
-	if l.asking == 0 {
+	switch {
+	case !l.open: // a late answer
+		k.restoreGone(l)
+	case l.good >= k.majority:
+		k.nextTurn(l, sent)
+	case l.good+l.asking < k.majority:
+		if l.renewing {
+			l.tell(l.notExtended())
+		}
 		k.nextTurn(l, sent)
 	}
+	l.wakeWaiting()
 	return nil
 }
 
-// nextTurn puts a lock whose round of answers is complete back on the agenda. Under k.mu.
-func (k *locker) nextTurn(l *lock, sent time.Duration) {
+// renewedSince counts the keys that were confirmed in answer to what was sent then or later. Under k.mu.
+func (l *holding) renewedSince(then time.Duration) (n int) {
+	for i := range l.keys {
+		if l.keys[i].renewed >= then {
+			n++
+		}
+	}
+	return n
+}
+
+// notExtended is the error of a round that too few keys have confirmed. Under k.mu.
+func (l *holding) notExtended() error {
+	err := l.lastErr
+	if err == nil {
+		err = errNoAnswer
+	}
+	return fmt.Errorf("ctxlock: %s: not extended: %w", quote(l.name), err)
+}
+
+// nextTurn puts a lock whose round is decided back on the agenda. A minority that is slow is not waited for. Under k.mu.
+func (k *locker) nextTurn(l *holding, sent time.Duration) {
+	l.open = false
+	k.restoreGone(l)
 	switch now := k.now(); {
+	case l.handed:
+		l.due = now
 	case l.again:
 		l.due = now + l.calm(now)
-	case l.until() < sent+k.interval: // trust would not reach the next regular turn
-		l.due = now + min(max(k.interval/8, 5*time.Millisecond), 500*time.Millisecond)
+	case l.keepers == 0: // whoever holds it extends it by hand
+		return
+	case l.until() < sent+l.interval: // trust would not reach the next regular turn
+		l.due = now + min(max(l.interval/8, 5*time.Millisecond), 500*time.Millisecond)
 	default:
-		l.due = sent + k.interval
+		l.due = sent + l.interval
 	}
 	k.schedule(l)
-	if l.count(gone) > 0 {
+}
+
+// restoreGone has the keys that are gone set again, unless the lock is extended by hand and this was only a look. Under k.mu.
+func (k *locker) restoreGone(l *holding) {
+	if l.renewing && l.count(gone) > 0 {
 		k.spawnLocked(func() { k.restore(l) })
 	}
 }
 
 // restore sets the keys of a held lock again that have vanished from a minority of nodes, as when one came back empty.
-func (k *locker) restore(l *lock) {
+func (k *locker) restore(l *holding) {
 	k.mu.Lock()
 	var indexes []int
 	for i := range l.keys {
 		if l.keys[i].standing == gone {
 			indexes = append(indexes, i)
+			l.keys[i].standing = unheard // one attempt at a time
 		}
 	}
 	all := make([]store.Op, len(l.keys))
 	l.claimOps(manner{}, all)
+	for i := range all {
+		all[i].Restore, all[i].Replicas, all[i].Floor = true, 0, l.token-1
+	}
 	ops := pick(all, indexes)
 	k.mu.Unlock()
 	for _, group := range laneGroups(k.store, ops) {
@@ -209,7 +290,7 @@ func (k *locker) restore(l *lock) {
 	}
 }
 
-func (k *locker) restoreLane(l *lock, ops []store.Op, indexes []int) {
+func (k *locker) restoreLane(l *holding, ops []store.Op, indexes []int) {
 	sent := k.now()
 	k.store.Claim(l, ops)
 	k.mu.Lock()
@@ -223,11 +304,11 @@ func (k *locker) restoreLane(l *lock, ops []store.Op, indexes []int) {
 	}
 	remains := l.remainsOf(ops)
 	k.mu.Unlock()
-	k.leave(l.name, remains, sent+k.validity)
+	k.leave(l.name, remains, sent+ops[0].Validity)
 }
 
 // touched takes the hint that key i of a lock has changed. Under k.mu.
-func (k *locker) touched(l *lock, i int) {
+func (k *locker) touched(l *holding, i int) {
 	key := &l.keys[i]
 	if key.echo { // that was our own extension
 		key.echo = false
@@ -235,7 +316,7 @@ func (k *locker) touched(l *lock, i int) {
 	}
 	key.watched = false
 	switch {
-	case l.state == claiming || l.asking > 0:
+	case l.state == claiming || l.open:
 		l.again = true
 	case l.state == held && l.Context.Err() == nil:
 		k.agenda.remove(l)
@@ -247,7 +328,7 @@ func (k *locker) touched(l *lock, i int) {
 
 // calm is how long to wait before a touch of the lock's keys is answered: not at all, unless the last one has just been. Somebody
 // may touch a key in a loop, or forge events, or each answer may bring the next event. Under k.mu.
-func (l *lock) calm(now time.Duration) time.Duration {
+func (l *holding) calm(now time.Duration) time.Duration {
 	if now-l.extended > hasty {
 		l.restless.reset()
 		return 0
@@ -256,7 +337,7 @@ func (l *lock) calm(now time.Duration) time.Duration {
 }
 
 // lostOps is what to clean up after a loss: its minority of the keys, and the wake key, which waiters may rely on.
-func (l *lock) lostOps() []store.Op {
+func (l *holding) lostOps() []store.Op {
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
 	ops := make([]store.Op, len(l.keys)) // the release may come at any moment and needs l.ops

@@ -181,8 +181,8 @@ func FuzzAnswers(f *testing.F) {
 		answers := func() *answers { return &answers{ctx: ctx, results: slices.Clone(results)} }
 		op := func() *store.Op {
 			// What was there before must not shine through.
-			return &store.Op{Key: "k", Owner: testOwner, Validity: time.Second, Holder: testOwner,
-				TTL: time.Hour, WakeTTL: time.Hour, Unknown: true, Err: io.EOF}
+			return &store.Op{Key: "k", Owner: testOwner, Validity: time.Second, Answer: store.Answer{Holder: testOwner,
+				TTL: time.Hour, WakeTTL: time.Hour, Token: 1, Waiting: 1, Found: true, Unknown: true, Err: io.EOF}}
 		}
 		said := func(text string) func(valkey.ValkeyResult) bool {
 			return func(r valkey.ValkeyResult) bool {
@@ -224,7 +224,21 @@ func FuzzAnswers(f *testing.F) {
 		answers().look(looked)
 		sane(t, looked)
 
-		for _, o := range []*store.Op{claimed, extended, released, looked} {
+		fenced := op()
+		fenced.Counter = "c"
+		if answers().claim(fenced, setGet) && (fenced.Holder != testOwner && fenced.Holder != "") {
+			t.Fatalf("set, and yet %+v", fenced)
+		}
+		sane(t, fenced)
+		if fenced.Err == nil && fenced.Holder == testOwner && fenced.Token <= 0 {
+			t.Fatalf("claimed without a token: %+v", fenced)
+		}
+
+		counted := op()
+		answers().number(counted)
+		sane(t, counted)
+
+		for _, o := range []*store.Op{claimed, extended, released, looked, fenced, counted} {
 			_ = unknownCommand(o.Err)
 			_ = unknownScript(o.Err)
 		}

@@ -117,7 +117,7 @@ func (k *locker) swept(rest *leftover, answers []store.Op) {
 	if rest.pause > sweepGrid { // so that many are due at once, and go out together
 		rest.due = rest.due.Truncate(sweepGrid) + sweepGrid
 	}
-	rest.pause = min(2*rest.pause, max(leastLongPause, min(k.validity/4, mostLongPause)))
+	rest.pause = min(2*rest.pause, max(leastLongPause, min(k.terms.validity/4, mostLongPause)))
 	if rest.late || len(unconfirmed(answers)) > 0 {
 		return
 	}
@@ -146,16 +146,21 @@ func (k *locker) sweepName(ctx context.Context, name string) bool {
 
 // letGo releases keys of any lanes, all lanes at once, and returns when each has its answer or ctx has ended.
 func (k *locker) letGo(ctx context.Context, ops []store.Op) {
+	k.onLanes(ops, func(ops []store.Op) { k.release(ctx, ops) })
+}
+
+// onLanes makes a request for keys of any lanes, all lanes at once, and returns when each has returned.
+func (k *locker) onLanes(ops []store.Op, request func([]store.Op)) {
 	groups := byLane(k.store, ops)
 	if groups == nil {
-		k.release(ctx, ops)
+		request(ops)
 		return
 	}
 	var lanes sync.WaitGroup
 	for _, indexes := range groups {
 		lanes.Go(func() {
 			asked := pick(ops, indexes)
-			k.release(ctx, asked)
+			request(asked)
 			for j, i := range indexes {
 				ops[i] = asked[j]
 			}
@@ -170,8 +175,16 @@ func (k *locker) release(ctx context.Context, ops []store.Op) {
 		return
 	}
 	k.store.Release(ctx, ops)
-	if anyUnknown(ops) && ctx.Err() == nil {
-		k.store.Release(ctx, ops)
+	if !anyUnknown(ops) || ctx.Err() != nil {
+		return
+	}
+	unknown := make([]bool, len(ops))
+	for i := range ops {
+		unknown[i] = ops[i].Unknown
+	}
+	k.store.Release(ctx, ops)
+	for i := range ops {
+		ops[i].Found = ops[i].Found || unknown[i] // if it is not there now, it was the first request that deleted it
 	}
 }
 

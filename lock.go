@@ -4,391 +4,313 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
-	"sync/atomic"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/ctxlock/ctxlock/store"
 )
 
-// state is where a lock is in its life. It only ever moves on.
-type state int8
-
-const (
-	claiming  state = iota // its keys are being asked for
-	held                   // a majority of its keys answered well, and trust has not run out
-	lettingGo              // released, and the servers are being told
-	over                   // given up, released or lost
-)
-
-// lock is one attempt at a name, and, if that succeeds, the holding of it. It is also the context that its holder gets.
-type lock struct {
-	// Context is what end ends, and a child of the caller's.
-	context.Context
-	end context.CancelCauseFunc
-
-	k     *locker
-	name  string
-	owner string
-
-	// timer calls expire no later than ends, which is when patience is over while claiming, trust while held, and the time for
-	// letting go after that. It is set anew only to fire earlier: short holdings leave it alone, since timers cost more than locks.
-	timer *time.Timer
-	// ops is what the claim asks for, and later the release. Whoever moves the lock to its next state has it.
-	ops []store.Op
-	// trusted is when trust ends, as k.now counts; zero until the lock is held. It is what Err goes by.
-	trusted atomic.Int64
-	// decided is closed when claiming is over; nil if one goroutine asks for all the keys.
-	decided chan struct{}
-	// released is closed when the release is done, and gone when the time for it is over; both are nil before it begins.
-	released, gone chan struct{}
-
-	// All that follows is under k.mu.
-	state      state
-	ends       time.Duration // when the present state has to end
-	fires      time.Duration // when timer fires next, or never
-	keys       []lockKey
-	unanswered int           // keys that still owe an answer to the claim
-	asking     int           // requests to extend that are under way
-	again      bool          // something happened since the last look was sent: look again
-	wakes      bool          // somebody may be waiting on the wake key: delete it on release
-	due        time.Duration // when to extend next, while on the agenda
-	place      int           // index in the agenda, or offAgenda
-	extended   time.Duration // when it was last sent to be extended
-	restless   backoff       // between touches that follow each other fast
-	lastErr    error         // why the last extension failed
-	next, prev *lock         // others of this name in this process
-
-	// What keys and ops point to when there is only one.
-	singleKey [1]lockKey
-	singleOp  [1]store.Op
+// Lock is the handle of a lock that was taken, or of several that were taken together (see Locker.AcquireAll). Its methods are
+// safe for use by many goroutines at once, on a nil Lock, which stands for one that was never held, and after the lock has ended.
+type Lock struct {
+	held *holding // nil if it is several
+	all  *bundle  // nil if it is one
 }
 
-// lockKey is what is known of one of a lock's keys.
-type lockKey struct {
-	name     string
-	standing standing
-	until    time.Duration // trust in this key, as k.now counts
-	lives    time.Duration // when the key runs out unless it is extended
-	watched  bool          // the store will send an event when it changes
-	echo     bool          // and the next one will be of our own making
-}
+// handleKey is what a lock's context gives its handle for.
+type handleKey struct{}
 
-// standing is what was last heard of a key.
-type standing int8
-
-const (
-	unheard standing = iota // nothing, or only errors
-	mine
-	gone
-	taken
-)
-
-const (
-	offAgenda               = -1
-	never     time.Duration = math.MaxInt64
-)
-
-func (k *locker) newLock(ctx context.Context, name string) *lock {
-	l := &lock{k: k, name: name, place: offAgenda, restless: afterNothing}
-	l.Context, l.end = context.WithCancelCause(ctx)
-	n := k.keys()
-	if n == 1 {
-		l.keys, l.ops = l.singleKey[:], l.singleOp[:]
-	} else {
-		l.keys, l.ops = make([]lockKey, n), make([]store.Op, n)
+// FromContext gives the handle of the lock that ctx is held as, under the drop-in calls too, or that it descends from: the innermost,
+// if there are several. It is nil if there is none, or ctx is nil.
+func FromContext(ctx context.Context) *Lock {
+	if ctx == nil {
+		return nil
 	}
-	l.unanswered = n
-	l.nameKeys()
+	l, _ := ctx.Value(handleKey{}).(*Lock)
 	return l
 }
 
-// nameKeys makes the names of all the keys and the owner value, as parts of one string, since a lock costs little else.
-func (l *lock) nameKeys() {
-	k := l.k
-	var room [256]byte
-	buf := append(room[:0], k.id...)
-	buf = strconv.AppendUint(buf, k.serial.Add(1), 36) // no two attempts share an owner value, so that one's clean-up cannot take another's key
-	owner := len(buf)
-	for i := range l.keys {
-		buf = appendKey(buf, k.prefix, i, l.name)
+// Each gives the handles of the locks that were taken together, in the order in which they were named, names given twice
+// once. Of a single lock it is the lock itself, of nil nothing. All share one context: one that is released or lost ends it for all.
+func (l *Lock) Each() []*Lock {
+	var each []*Lock
+	for _, h := range l.holdings() {
+		each = append(each, &h.handle)
 	}
-	all := string(buf)
-	l.owner = all[:owner]
-	rest := all[owner:]
-	for i := range l.keys {
-		length := len(k.prefix) + len(l.name) + len(":0:")
-		for digits := i; digits >= 10; digits /= 10 {
-			length++
-		}
-		l.keys[i].name, rest = rest[:length], rest[length:]
-	}
+	return each
 }
 
-// Err is context.Context's. It does not wait for a timer to notice that trust has run out: a process that was stopped and goes
-// on must not read "still held" before the runtime has come round to its timers.
-func (l *lock) Err() error {
-	if err := l.Context.Err(); err != nil {
+// holdings are those that the handle is for.
+func (l *Lock) holdings() []*holding {
+	switch {
+	case l == nil:
+		return nil
+	case l.all != nil:
+		return l.all.members
+	}
+	return []*holding{l.held}
+}
+
+// first is the holding that stands for all in what they have in common; nil for a nil Lock.
+func (l *Lock) first() *holding {
+	if all := l.holdings(); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+// Name is the lock's name; the names of several, joined by ", ". It is empty for nil.
+func (l *Lock) Name() string {
+	if h := l.first(); h != nil && l.all == nil {
+		return h.name
+	}
+	var names []string
+	for _, h := range l.holdings() {
+		names = append(names, h.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Value is the owner value that tells this holding from all others. On the servers it is the first line of the value of the
+// lock's keys. It ends with AcquireOption.Value, or is what AcquireOption.ValueFunc made. Of several locks it is empty: see Each.
+func (l *Lock) Value() string {
+	if h := l.first(); h != nil && l.all == nil {
+		owner, _ := splitOwner(h.owner)
+		return owner
+	}
+	return ""
+}
+
+// Metadata is AcquireOption.Metadata.
+func (l *Lock) Metadata() string {
+	if h := l.first(); h != nil {
+		return h.terms.Metadata
+	}
+	return ""
+}
+
+// Token is the fencing token: a number that is greater than the token of every earlier holding of this name, whoever held it and however
+// it passed, for the guarded resource to refuse what comes late (package fence does that). It is 0 unless AcquireOption.Fencing asked for one;
+// and of several locks, each of which has its own: see Each.
+func (l *Lock) Token() int64 {
+	if h := l.first(); h != nil && l.all == nil {
+		return h.token
+	}
+	return 0
+}
+
+// Until is up to when the lock may be believed in unless it is extended: a margin before its keys can run out. It is on the monotonic
+// clock, so compare it with time.Now of this process. It is zero once the lock has ended.
+func (l *Lock) Until() (until time.Time) {
+	for _, h := range l.holdings() {
+		if h.handle.Err() != nil {
+			return time.Time{}
+		}
+		ends := h.k.start.Add(time.Duration(h.trusted.Load()))
+		if until.IsZero() || ends.Before(until) {
+			until = ends
+		}
+	}
+	return until
+}
+
+// Valid tells whether the lock is held: whether its context lives. It asks nobody. Once false, it stays false.
+func (l *Lock) Valid() bool { return l != nil && l.Err() == nil }
+
+// Err is nil while the lock is held, and then the cause of its context's end: ErrReleased, ErrLockerClosed, a *LostError, or the cause of
+// the context that it was taken under. Of nil it is ErrReleased.
+func (l *Lock) Err() error {
+	if l == nil {
+		return ErrReleased
+	}
+	var ctx context.Context = l.held
+	if l.all != nil {
+		ctx = l.all
+	}
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// TTL asks the servers how long a majority of the lock's keys have left to live; of several locks, the least. It takes one round trip, at most
+// TryNextAfter, and changes nothing. If the lock has ended it returns Err's error, and if the servers say so, a *LostError. A nil ctx is an error.
+func (l *Lock) TTL(ctx context.Context) (time.Duration, error) {
+	if err := l.usable(ctx); err != nil {
+		return 0, err
+	}
+	least := store.Forever
+	for _, h := range l.holdings() {
+		ttl, err := h.k.ttl(ctx, h)
+		if err != nil {
+			return 0, err
+		}
+		least = min(least, ttl)
+	}
+	return least, nil
+}
+
+// usable checks what calls that ask the servers need.
+func (l *Lock) usable(ctx context.Context) error {
+	if ctx == nil {
+		return errors.New("ctxlock: nil context")
+	}
+	if err := l.Err(); err != nil {
 		return err
 	}
-	if until := l.trusted.Load(); until != 0 && l.k.now() >= time.Duration(until) {
-		l.expire()
+	if ctx.Err() != nil {
+		return ctxError(ctx, l.Name(), nil)
 	}
-	return l.Context.Err()
+	return nil
 }
 
-// trustUntil is the rule that every belief in a lock rests on: it is counted from before the request was sent, and ends a
-// margin before the key can. ttl is what the server said the key had left, which counts where it is less.
-func trustUntil(sent, validity, ttl time.Duration) time.Duration {
-	return sent + min(validity, ttl) - marginOf(validity)
-}
-
-// book notes what a store answered about key i, to a request sent at the given time. Under k.mu.
-func (l *lock) book(i int, sent time.Duration, op *store.Op) {
-	key := &l.keys[i]
+// ttl asks for the TTL of a lock's keys: a majority has the N-th greatest left.
+func (k *locker) ttl(ctx context.Context, l *holding) (time.Duration, error) {
+	if !k.enter() {
+		return 0, ErrLockerClosed
+	}
+	defer k.work.Done()
+	asked, cancel := context.WithTimeoutCause(ctx, k.patience.now(), errNoAnswer)
+	defer cancel()
+	defer context.AfterFunc(k.life, cancel)()
+	ops := make([]store.Op, len(l.keys))
+	for i := range ops {
+		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
+	}
+	k.onMajority(ops, majorityRequest{send: func(ops []store.Op) { k.store.Read(asked, ops) }})
+	var left []time.Duration
+	var fault error
+	cause := &LostError{Name: l.name, Reason: Deleted}
+	for i := range ops {
+		switch op := &ops[i]; {
+		case op.Err != nil:
+			fault = op.Err
+		case op.Holder == l.owner:
+			left = append(left, op.TTL)
+		case op.Holder != "":
+			cause.Reason = Taken
+		}
+	}
 	switch {
-	case op.Err != nil: // nothing was learned
-		err := op.Err
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-			err = errNoAnswer // these would be taken for the caller's own
-		}
-		if l.lastErr == nil || err != errNoAnswer { // a reason says more than silence
-			l.lastErr = err
-		}
-	case op.Holder == l.owner:
-		key.standing = mine
-		key.watched = true
-		key.until = trustUntil(sent, l.k.validity, op.TTL)
-		key.lives = key.until + marginOf(l.k.validity)
-		l.lastErr = nil
-	case op.Holder == "":
-		key.standing = gone
-	default:
-		key.standing = taken
+	case len(left) >= k.majority:
+		slices.Sort(left)
+		return left[len(left)-k.majority], nil
+	case k.life.Err() != nil:
+		return 0, ErrLockerClosed
+	case ctx.Err() != nil:
+		return 0, ctxError(ctx, l.name, fault)
+	case fault != nil:
+		return 0, fmt.Errorf("ctxlock: %s: %w", quote(l.name), fault)
 	}
+	k.lookAt(l)
+	return 0, cause
 }
 
-// until is when trust in the lock ends: up to then, a majority of the keys cannot have run out.
-func (l *lock) until() time.Duration {
-	if len(l.keys) == 1 {
-		return l.keys[0].until
-	}
-	ends := make([]time.Duration, 0, 8)
-	for i := range l.keys {
-		if l.keys[i].standing == mine {
-			ends = append(ends, l.keys[i].until)
-		}
-	}
-	if len(ends) < l.k.majority {
-		return 0
-	}
-	slices.Sort(ends)
-	return ends[len(ends)-l.k.majority]
-}
-
-// count tells how many keys have the standing.
-func (l *lock) count(s standing) (n int) {
-	for i := range l.keys {
-		if l.keys[i].standing == s {
-			n++
-		}
-	}
-	return n
-}
-
-// endBy sets when the present state has to end. Under k.mu.
-func (l *lock) endBy(at time.Duration) {
-	l.ends = at
-	if at < l.fires {
-		l.fires = at
-		l.timer.Reset(max(0, at-l.k.now()))
-	}
-}
-
-// expire is what the timer calls. It looks at the clock itself, so a call too many or too early does no harm.
-func (l *lock) expire() {
-	k := l.k
+// lookAt has a lock looked at, as an event about it would.
+func (k *locker) lookAt(l *holding) {
 	k.mu.Lock()
-	l.fires = never
-	if now := k.now(); now < l.ends && l.state != over {
-		l.fires = l.ends
-		l.timer.Reset(l.ends - now)
-		k.mu.Unlock()
-		return
-	}
-	var cause error
-	switch l.state {
-	case claiming:
-		cause = errNoAnswer
-		l.giveUp()
-	case held:
-		cause = l.expired()
-		k.retire(l)
-	case lettingGo:
-		l.state = over
-		close(l.gone)
-	}
-	k.mu.Unlock()
-	if cause != nil {
-		l.end(cause)
-	}
-}
-
-// expired is the cause of a lock that could not be extended in time. Under k.mu.
-func (l *lock) expired() *LostError {
-	cause := &LostError{Name: l.name, Reason: Expired, Err: l.lastErr}
-	if cause.Err == nil && l.asking > 0 {
-		cause.Err = errNoAnswer
-	}
-	return cause
-}
-
-// believe sets how long the lock may be believed in. Under k.mu.
-func (l *lock) believe() {
-	until := l.until()
-	l.trusted.Store(int64(until))
-	l.endBy(until)
-}
-
-// lose ends a held lock whose majority is gone. Under k.mu; the caller ends the context with the cause, after k.mu
-// and before anything else, and then lets go of what is left.
-func (l *lock) lose() *LostError {
-	cause := &LostError{Name: l.name, Reason: Deleted, Err: l.lastErr}
-	if l.count(taken) > 0 {
-		cause.Reason = Taken
-	} else if l.ranOut() {
-		cause.Reason = Expired
-	}
-	l.k.retire(l)
-	l.stopTimer()
-	return cause
-}
-
-// stopTimer is for a lock that is over: its timer would keep it, and the locker, for as long as it was trusted. Under k.mu.
-func (l *lock) stopTimer() {
-	l.timer.Stop()
-	l.fires = never
-}
-
-// ranOut tells whether the keys that are gone had lived their time.
-func (l *lock) ranOut() bool {
-	now := l.k.now()
+	defer k.mu.Unlock()
 	for i := range l.keys {
-		if l.keys[i].standing == gone && now < l.keys[i].lives {
+		l.keys[i].echo = false
+		k.touched(l, i)
+	}
+}
+
+// Extend gives the lock d from now, on its servers and in Until; 0 stands for the validity that it had. From then on d is what the background
+// extends it by, if it does, and it does so every half of d. It blocks for one round trip, until a majority of the keys has confirmed, and returns
+// the error if they do not, or if ctx ends first: the lock may then be extended or not, and Until is right in any case. It returns
+// Err's error if the lock has ended. d is bounded as KeyValidity is, and may be shorter than what is left: then Until is cut at once. A nil ctx is an error.
+func (l *Lock) Extend(ctx context.Context, d time.Duration) error {
+	if err := l.usable(ctx); err != nil {
+		return err
+	}
+	if d != 0 {
+		if err := checkValidity("the extension", d); err != nil {
+			return err
+		}
+		d = wholeMilliseconds(d)
+	}
+	all := l.holdings()
+	errs := make([]error, len(all))
+	var calls sync.WaitGroup
+	for i, h := range all[1:] {
+		calls.Go(func() { errs[i+1] = h.extend(ctx, d) })
+	}
+	errs[0] = all[0].extend(ctx, d)
+	calls.Wait()
+	return errors.Join(errs...)
+}
+
+// KeepExtended keeps a lock that was taken with NoExtend extended in the background, as other locks are, from now until stop; and
+// tells onError, which may be nil, of each extension that fails, and of the loss, as AcquireOption.OnError does. On a lock that is extended
+// anyway it does the latter, and stop does not change that it is extended.
+//
+// stop returns when no extension and no call of onError is under way any more, or will be on this account. The lock is not released;
+// unless somebody else keeps it, it runs out. stop may be called many times, from any goroutine but one that onError waits for, and after the lock has
+// ended. It waits no longer than the lock is believed in, and for onError. On a nil Lock nothing happens.
+func (l *Lock) KeepExtended(onError func(error)) (stop func()) {
+	all := l.holdings()
+	if len(all) == 0 {
+		return func() {}
+	}
+	var w *watcher
+	if onError != nil {
+		w = &watcher{tell: onError}
+	}
+	for _, h := range all {
+		h.keep(w)
+	}
+	return sync.OnceFunc(func() {
+		for _, h := range all {
+			h.unkeep(w)
+		}
+		if w != nil {
+			w.stop()
+		}
+	})
+}
+
+// Release gives the lock back: its context ends, and the servers are told. It does that even if ctx has ended, or is nil: it
+// waits for their answer for at most 2s, and what they have not confirmed is tried again in the background. What comes back says what became of the lock:
+//
+//   - nil: released.
+//   - ErrReleased: it had been released before, by this or by its cancel function, or the Lock is nil.
+//   - a *LostError (errors.Is ErrLost): it had been lost before; its remains are cleaned up.
+//   - a *ReleaseError: the servers could not be told; it says by when the keys run out by themselves.
+//   - ErrLockerClosed: Close releases it, or has.
+//
+// Of several locks, the errors of all are joined.
+func (l *Lock) Release(ctx context.Context) error {
+	all := l.holdings()
+	if len(all) == 0 {
+		return ErrReleased
+	}
+	if l.all != nil {
+		l.all.end(ErrReleased)
+	}
+	errs := make([]error, len(all))
+	var calls sync.WaitGroup
+	for i, h := range all[1:] {
+		calls.Go(func() { errs[i+1] = h.release() })
+	}
+	errs[0] = all[0].release()
+	calls.Wait()
+	if len(all) > 1 && allAre(errs, ErrReleased) {
+		return ErrReleased
+	}
+	return errors.Join(errs...)
+}
+
+func allAre(errs []error, target error) bool {
+	for _, err := range errs {
+		if err != target {
 			return false
 		}
 	}
 	return true
 }
 
-// release is the cancel function. The first call does the work; others wait for it.
-func (l *lock) release() {
-	k := l.k
-	l.end(ErrReleased) // first of all: nobody may hold the lock while this context lives
-	k.mu.Lock()
-	if done := l.released; done != nil {
-		k.mu.Unlock()
-		<-done
-		return
-	}
-	l.released = make(chan struct{})
-	defer close(l.released)
-	if k.ended { // Close takes the keys over, and finds them by the books
-		k.mu.Unlock()
-		return
-	}
-	k.retire(l)
-	k.work.Add(1)
-	defer k.work.Done()
-	l.state = lettingGo
-	l.gone = make(chan struct{})
-	l.endBy(k.now() + closeTime)
-	ops := l.releaseOps()
-	k.mu.Unlock()
-	k.letGo((*letting)(l), ops)
-	l.timer.Stop()
-	k.leave(l.name, unconfirmed(ops), k.now()+k.validity)
-	k.wakeLine(l.name)
-}
-
-// releaseOps is what gives all the keys back, whatever is known of them. Under k.mu.
-func (l *lock) releaseOps() []store.Op {
-	for i := range l.keys {
-		l.ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
-	}
-	if l.wakes {
-		l.ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
-	}
-	return l.ops
-}
-
-// letting is a lock as the context of its own release. It ends when the time for that is over.
-type letting lock
-
-// Deadline is context.Context's; the timer is the lock's own.
-func (l *letting) Deadline() (time.Time, bool) { return time.Time{}, false }
-
-// Done is closed when the time for letting go is over.
-func (l *letting) Done() <-chan struct{} { return l.gone }
-
-// Err says whether it is.
-func (l *letting) Err() error {
-	select {
-	case <-l.gone:
-		return errNoAnswer
-	default:
-		return nil
-	}
-}
-
-// Value is context.Context's.
-func (l *letting) Value(any) any { return nil }
-
-// unconfirmed picks the releases that have no answer, to be asked again.
-func unconfirmed(ops []store.Op) (rest []store.Op) {
-	for i := range ops {
-		if op := &ops[i]; op.Err != nil && !store.IsPermanent(op.Err) {
-			rest = append(rest, store.Op{Key: op.Key, Owner: op.Owner, Wake: op.Wake})
-		}
-	}
-	return rest
-}
-
-// register puts a lock that is about to be claimed into the books, so that events find it from before its request is sent.
-// It fails once the locker is closed; otherwise the caller has a place in k.work.
-func (k *locker) register(l *lock) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.ended {
-		return ErrLockerClosed
-	}
-	k.work.Add(1)
-	if first := k.locks[l.name]; first != nil {
-		first.prev, l.next = l, first
-	}
-	k.locks[l.name] = l
-	return nil
-}
-
-// retire takes a lock out of all books. Under k.mu; a second call does nothing.
-func (k *locker) retire(l *lock) {
-	l.state = over
-	k.agenda.remove(l)
-	switch {
-	case l.prev != nil:
-		l.prev.next = l.next
-	case k.locks[l.name] == l && l.next != nil:
-		k.locks[l.name] = l.next
-	case k.locks[l.name] == l:
-		delete(k.locks, l.name)
-	}
-	if l.next != nil {
-		l.next.prev = l.prev
-	}
-	l.next, l.prev = nil, nil
-}
-
-// String keeps fmt from walking through the engine when somebody prints the context.
-func (l *lock) String() string { return fmt.Sprintf("%v.WithLock(%s)", l.Context, quote(l.name)) }
+// String shows the names.
+func (l *Lock) String() string { return fmt.Sprintf("ctxlock.Lock(%s)", quote(l.Name())) }

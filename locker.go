@@ -2,11 +2,9 @@ package ctxlock
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"strings"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,12 +45,29 @@ type Locker interface {
 	// the servers could not be asked, it returns their error without ErrNotLocked. It makes one attempt, which ends after
 	// TryNextAfter (1.5s by default) if nodes do not answer, or when ctx ends.
 	TryWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
-	// Client is the client that the Locker uses. It is nil on a store other than Valkey. Close closes it.
+	// Client is the client that the Locker uses. It is nil on independent nodes and on a store other than Valkey. Close closes it.
 	Client() valkey.Client
 	// ForceWithContext takes the lock from whoever has it, in one attempt like that of TryWithContext. A holder in this Locker has its context ended before the lock is
 	// taken, whatever comes of the taking; one elsewhere is told by its server, and has its context ended, with
 	// Reason Taken, when word arrives or at its next extension. This is the one call after which two contexts may be alive at once.
 	ForceWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
+	// Acquire takes the lock on terms of the caller's own, and gives a handle in place of the cancel function: see AcquireOption
+	// and Lock. With the zero AcquireOption it is WithContext. Release the lock when the work is over, always. Beside an
+	// error the handle is nil, on which its methods are safe, so Release may be deferred before the error is looked at.
+	Acquire(ctx context.Context, name string, option AcquireOption) (context.Context, *Lock, error)
+	// AcquireAll takes several locks, all of them or none, as one: the context ends when any of them ends, and one Release gives all back. Callers
+	// who name them in different orders do not block each other for good, and neither do those who wait for one of them while they hold another.
+	// Names that are given twice count once. Unless all can be had at once, a wait holds some of them, for up to a validity, while it waits for the others. No names, or
+	// more than 1024, are an error.
+	AcquireAll(ctx context.Context, names []string, option AcquireOption) (context.Context, *Lock, error)
+	// Look asks the servers who holds a lock, since when and until when, with what metadata, and how many wait for it. It changes nothing and
+	// takes one round trip, at most TryNextAfter. What it says may be over when it returns. It is an error if no majority of the keys could be read.
+	// Nobody but its holder may do anything to a lock that is held, but for ForceWithContext, which ends it: see there.
+	Look(ctx context.Context, name string) (Status, error)
+	// List is Look for all names under KeyPrefix that are held. It goes through all keys of the servers (SCAN), some at a time, which takes
+	// as long as there are keys, and looks at what it finds in batches. A lock that is held from beginning to end is found, once; one that is taken or
+	// released meanwhile may be. An error ends it, and comes with a zero Status.
+	List(ctx context.Context) iter.Seq2[Status, error]
 	// Close ends every context that this Locker handed out, with ErrLockerClosed, releases what is held, makes waiting calls
 	// return ErrLockerClosed, and closes the client. It returns when all that is done, or after about 3s if the servers do not
 	// answer. A second call waits for the first. Calls made afterwards return ErrLockerClosed.
@@ -74,11 +89,11 @@ func NewLocker(option LockerOption) (Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	servers, err := openValkey(option)
+	servers, err := openValkey(option, defaultDrift)
 	if err != nil {
 		return nil, err
 	}
-	k := newLocker(servers, option)
+	k := newLocker(servers, option, defaultDrift)
 	k.client = servers.client
 	return k, nil
 }
@@ -93,23 +108,25 @@ func NewLockerOnStore(s store.Store, option LockerOption) (Locker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLocker(s, option), nil
+	return newLocker(s, option, defaultDrift), nil
 }
 
 // locker is the engine: it knows what this process holds and wants, and asks a store for the rest.
 type locker struct {
 	store  store.Store
-	client valkey.Client // nil unless the store is Valkey
+	client valkey.Client // nil unless the store is one Valkey deployment
+	names  naming        // of nodes; nil unless the store has them
 
 	prefix   string
 	majority int
-	validity time.Duration
-	interval time.Duration
+	drift    drift
+	terms    *terms // of the drop-in calls
 	patience patience
 
 	start  time.Time // what now counts from
 	id     string    // first part of every owner value of this locker
 	serial atomic.Uint64
+	floor  atomic.Int64 // the greatest fencing token seen
 
 	life    context.Context // ends when Close begins
 	endLife context.CancelFunc
@@ -120,44 +137,43 @@ type locker struct {
 	// mu guards what follows, and the fields of locks and lines that say so. Nothing blocks and nobody else's code runs under it.
 	mu        sync.Mutex
 	ended     bool
-	locks     map[string]*lock // by name: a list, by lock.next, of those being claimed or held
-	lines     map[string]*line // by name: who waits
-	agenda    agenda           // held locks, by when they are to be extended
+	locks     map[string]*holding // by name: a list, by lock.next, of those being claimed or held
+	lines     map[string]*line    // by name: who waits
+	agenda    agenda              // held locks, by when they are to be extended
 	leftovers map[*leftover]struct{}
 	remains   map[string]int // owner values that leftovers have, with how many have each
 	wakeAt    time.Duration  // when upkeep looks at the agenda next
+	noted     map[string]noted
+	toNote    map[string]int // counts that are to be noted, by name
+	noting    bool           // writeNotes runs
+	notesDue  time.Duration  // when to look whether there is something to note
 }
 
-func newLocker(s store.Store, option LockerOption) *locker {
+func newLocker(s store.Store, option LockerOption, d drift) *locker {
 	k := &locker{
 		store:     s,
 		prefix:    option.KeyPrefix,
 		majority:  int(option.KeyMajority),
-		validity:  option.KeyValidity,
-		interval:  option.ExtendInterval,
-		patience:  patience{set: option.TryNextAfter, window: windowOf(option.KeyValidity)},
+		drift:     d,
+		terms:     &terms{validity: option.KeyValidity, interval: option.ExtendInterval},
+		patience:  patience{set: option.TryNextAfter, window: d.windowOf(option.KeyValidity)},
 		start:     time.Now(),
 		id:        newID(),
 		kick:      make(chan struct{}, 1),
 		closed:    make(chan struct{}),
-		locks:     make(map[string]*lock),
+		locks:     make(map[string]*holding),
 		lines:     make(map[string]*line),
 		leftovers: make(map[*leftover]struct{}),
 		remains:   make(map[string]int),
+		noted:     make(map[string]noted),
+		toNote:    make(map[string]int),
+		notesDue:  never,
 	}
+	k.names, _ = s.(naming)
 	k.life, k.endLife = context.WithCancel(context.Background())
 	s.Subscribe(k.onEvent)
 	k.work.Go(k.upkeep)
 	return k
-}
-
-// ownerMark begins the owner values of ctxlock. Waiters tell by it that a holder will touch the wake key.
-const ownerMark = "ctxlock/"
-
-func newID() string {
-	var random [16]byte
-	rand.Read(random[:]) // never fails
-	return ownerMark + base64.RawURLEncoding.EncodeToString(random[:]) + "/"
 }
 
 // now is the time on the monotonic clock.
@@ -169,36 +185,57 @@ func (k *locker) keys() int { return 2*k.majority - 1 }
 func (k *locker) Client() valkey.Client { return k.client }
 
 func (k *locker) WithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error) {
-	return k.take(ctx, name, k.wait)
+	return k.dropIn(k.take(ctx, name, Wait, k.terms))
 }
 
 func (k *locker) TryWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error) {
-	return k.take(ctx, name, k.try)
+	return k.dropIn(k.take(ctx, name, Try, k.terms))
 }
 
 func (k *locker) ForceWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error) {
-	return k.take(ctx, name, k.force)
+	return k.dropIn(k.take(ctx, name, Force, k.terms))
 }
 
-// take is what the three calls share: the checks before, and the shape of the answer after.
-func (k *locker) take(ctx context.Context, name string, how func(context.Context, string) (*lock, error)) (context.Context, context.CancelFunc, error) {
-	if err := checkCall(ctx, name); err != nil {
-		return failed(context.Background(), err)
-	}
-	if err := ctx.Err(); err != nil {
-		return failed(ctx, ctxError(ctx, name, nil))
-	}
-	l, err := how(ctx, name)
+// dropIn gives the answer of take the shape that the drop-in calls have.
+func (k *locker) dropIn(l *holding, ended context.Context, err error) (context.Context, context.CancelFunc, error) {
 	if err != nil {
-		return failed(ctx, err)
+		return ended, func() {}, err
 	}
-	return l, l.release, nil
+	return l, l.cancel, nil
+}
+
+// take is what all calls share: the checks before, and the context that comes with an error.
+func (k *locker) take(ctx context.Context, name string, mode Mode, t *terms) (l *holding, ended context.Context, err error) {
+	if err := checkCall(ctx, name); err != nil {
+		return nil, failed(ctx, err), err
+	}
+	if ctx.Err() != nil {
+		err := ctxError(ctx, name, nil)
+		return nil, failed(ctx, err), err
+	}
+	switch mode {
+	case Try:
+		l, err = k.claimClean(ctx, name, manner{terms: t})
+	case Force:
+		l, err = k.claimClean(ctx, name, manner{terms: t, force: true})
+	default:
+		l, err = k.wait(ctx, name, t)
+	}
+	if err != nil {
+		return nil, failed(ctx, err), err
+	}
+	return l, nil, nil
 }
 
 func checkCall(ctx context.Context, name string) error {
-	switch {
-	case ctx == nil:
+	if ctx == nil {
 		return errors.New("ctxlock: nil context")
+	}
+	return checkName(name)
+}
+
+func checkName(name string) error {
+	switch {
 	case name == "":
 		return errors.New("ctxlock: empty name")
 	case len(name) > longestName:
@@ -207,11 +244,14 @@ func checkCall(ctx context.Context, name string) error {
 	return nil
 }
 
-// failed gives what callers get beside an error: never nil, and nothing that looks like a lock.
-func failed(ctx context.Context, err error) (context.Context, context.CancelFunc, error) {
+// failed gives the context that callers get beside an error: never nil, and nothing that looks like a lock.
+func failed(ctx context.Context, err error) context.Context {
+	if ctx == nil {
+		ctx = context.Background()
+	}
 	ctx, end := context.WithCancelCause(ctx)
 	end(err)
-	return ctx, func() {}, err
+	return ctx
 }
 
 // ctxError is the error of a call whose context has ended. It wraps the context's error, its cause where that says more,
@@ -294,7 +334,7 @@ func (k *locker) Close() {
 	k.ended = true
 	defer close(k.closed)
 	k.endLife()
-	var ending []*lock
+	var ending []*holding
 	for _, first := range k.locks {
 		for l := first; l != nil; l = l.next {
 			ending = append(ending, l)
@@ -303,13 +343,14 @@ func (k *locker) Close() {
 	k.mu.Unlock()
 
 	for _, l := range ending { // every context ends before the first key is let go
-		l.end(ErrLockerClosed)
+		l.finish(ErrLockerClosed)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	k.letGo(ctx, k.closingOps())
 	k.work.Wait() // bounded: what it waits for uses contexts that have ended, or end by themselves
 	k.letGo(ctx, k.closingOps())
+	k.takeBackNotes(ctx)
 	k.store.Close()
 }
 
@@ -360,6 +401,3 @@ func (p *patience) learn(trip time.Duration) {
 		p.trip.Store(old - (old-int64(trip))/8)
 	}
 }
-
-// ours tells whether an owner value is one of ctxlock's.
-func ours(owner string) bool { return strings.HasPrefix(owner, ownerMark) }

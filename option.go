@@ -56,20 +56,60 @@ const (
 	leastPatience = 1500 * time.Millisecond
 )
 
-// marginOf is the part of a validity that trust leaves unused: it covers clocks that run at different rates, steps of
-// the server's wall clock too small to be told from them, and the time between a timer that is due and the context that it ends.
-// Redlock's drift of 1 % + 2 ms covers the first only, so it was widened until a loaded 2-core machine kept within it.
-func marginOf(validity time.Duration) time.Duration {
-	return validity/20 + 5*time.Millisecond
+// drift is how far clocks may drift apart, as a part of the time that passes.
+type drift float64
+
+// defaultDrift covers clocks that run at different rates, steps of the server's wall clock too small to be told from them, and the
+// time between a timer that is due and the context that it ends. Redlock's 1 % + 2 ms covers the first only, so it was widened
+// until a loaded 2-core machine kept within it.
+const defaultDrift drift = 0.05
+
+// marginOf is the part of a validity that trust leaves unused.
+func (d drift) marginOf(validity time.Duration) time.Duration {
+	if d == defaultDrift {
+		return validity/20 + 5*time.Millisecond // exactly
+	}
+	return scale(validity, float64(d)) + 5*time.Millisecond
 }
 
+// scale is a part of a time.
+func scale(d time.Duration, part float64) time.Duration { return time.Duration(float64(d) * part) }
+
 // windowOf is how long after it was sent a request that gave a key its full validity lets its sender believe in it.
-func windowOf(validity time.Duration) time.Duration {
-	return validity - marginOf(validity)
+func (d drift) windowOf(validity time.Duration) time.Duration {
+	return validity - d.marginOf(validity)
+}
+
+// intervalOf is how often a lock of some validity is extended: as often as wanted, or every half of it. An extension needs time to be
+// answered before the trust that it prolongs has ended.
+func (d drift) intervalOf(validity, wanted time.Duration) time.Duration {
+	if wanted == 0 {
+		wanted = validity / 2
+	}
+	window := d.windowOf(validity)
+	return min(wanted, window-window/8)
+}
+
+// checkValidity tells what is wrong with a validity that was given.
+func checkValidity(what string, validity time.Duration) error {
+	if validity < leastValidity || validity > mostValidity {
+		return fmt.Errorf("ctxlock: %s is %v, not from %v (its margin needs that much) to %v", what, validity, leastValidity, mostValidity)
+	}
+	return nil
+}
+
+// wholeMilliseconds rounds up: servers count whole milliseconds, and a key must never live shorter than its holder thinks.
+func wholeMilliseconds(validity time.Duration) time.Duration {
+	if rest := validity % time.Millisecond; rest != 0 {
+		return validity + time.Millisecond - rest
+	}
+	return validity
 }
 
 // settled checks the option and fills in its defaults.
-func (o LockerOption) settled() (LockerOption, error) {
+func (o LockerOption) settled() (LockerOption, error) { return o.settledWith(defaultDrift) }
+
+func (o LockerOption) settledWith(d drift) (LockerOption, error) {
 	switch {
 	case o.KeyValidity < 0:
 		return o, fmt.Errorf("ctxlock: KeyValidity is negative: %v", o.KeyValidity)
@@ -91,21 +131,13 @@ func (o LockerOption) settled() (LockerOption, error) {
 	if o.KeyValidity == 0 {
 		o.KeyValidity = defaultValidity
 	}
-	// Servers count whole milliseconds, and a key must never live shorter than its holder thinks.
-	if rest := o.KeyValidity % time.Millisecond; rest != 0 {
-		o.KeyValidity += time.Millisecond - rest
-	}
-	if o.KeyValidity < leastValidity || o.KeyValidity > mostValidity {
-		return o, fmt.Errorf("ctxlock: KeyValidity is %v, not from %v (its margin needs that much) to %v", o.KeyValidity, leastValidity, mostValidity)
-	}
-	if o.ExtendInterval == 0 {
-		o.ExtendInterval = o.KeyValidity / 2
+	o.KeyValidity = wholeMilliseconds(o.KeyValidity)
+	if err := checkValidity("KeyValidity", o.KeyValidity); err != nil {
+		return o, err
 	}
 	if o.ExtendInterval >= o.KeyValidity {
 		return o, fmt.Errorf("ctxlock: ExtendInterval %v is not below KeyValidity %v", o.ExtendInterval, o.KeyValidity)
 	}
-	// An extension needs time to be answered before the trust that it prolongs has ended.
-	window := windowOf(o.KeyValidity)
-	o.ExtendInterval = min(o.ExtendInterval, window-window/8)
+	o.ExtendInterval = d.intervalOf(o.KeyValidity, o.ExtendInterval)
 	return o, nil
 }

@@ -48,11 +48,11 @@ func TestSettledLeavesRoomForAnExtension(t *testing.T) {
 			if o.KeyValidity < validity || o.KeyValidity > max(validity, defaultValidity)+time.Millisecond || o.KeyValidity%time.Millisecond != 0 {
 				t.Errorf("%v: KeyValidity became %v", validity, o.KeyValidity)
 			}
-			if o.ExtendInterval <= 0 || o.ExtendInterval >= windowOf(o.KeyValidity) {
-				t.Errorf("%v, %v: ExtendInterval became %v, and the window is %v", validity, interval, o.ExtendInterval, windowOf(o.KeyValidity))
+			if o.ExtendInterval <= 0 || o.ExtendInterval >= defaultDrift.windowOf(o.KeyValidity) {
+				t.Errorf("%v, %v: ExtendInterval became %v, and the window is %v", validity, interval, o.ExtendInterval, defaultDrift.windowOf(o.KeyValidity))
 			}
-			if windowOf(o.KeyValidity) <= 0 || windowOf(o.KeyValidity) >= o.KeyValidity {
-				t.Errorf("%v: the window is %v", validity, windowOf(o.KeyValidity))
+			if defaultDrift.windowOf(o.KeyValidity) <= 0 || defaultDrift.windowOf(o.KeyValidity) >= o.KeyValidity {
+				t.Errorf("%v: the window is %v", validity, defaultDrift.windowOf(o.KeyValidity))
 			}
 		}
 	}
@@ -60,7 +60,7 @@ func TestSettledLeavesRoomForAnExtension(t *testing.T) {
 
 func TestTrustUntil(t *testing.T) {
 	const sent, second = 100 * time.Second, time.Second
-	margin := marginOf(second)
+	margin := defaultDrift.marginOf(second)
 	for _, test := range []struct {
 		what                string
 		validity, ttl, want time.Duration
@@ -72,7 +72,7 @@ func TestTrustUntil(t *testing.T) {
 		{"no time left", second, 0, sent - margin},
 		{"less than the margin left", second, margin / 2, sent - margin/2},
 	} {
-		if got := trustUntil(sent, test.validity, test.ttl); got != test.want {
+		if got := defaultDrift.trustUntil(sent, test.validity, test.ttl); got != test.want {
 			t.Errorf("%s: until %v, not %v", test.what, got, test.want)
 		}
 	}
@@ -80,15 +80,15 @@ func TestTrustUntil(t *testing.T) {
 	for range 1000 {
 		validity := leastValidity + rand.N(time.Hour)
 		ttl := rand.N(2 * time.Hour)
-		if until := trustUntil(sent, validity, ttl); until >= sent+min(validity, ttl) {
+		if until := defaultDrift.trustUntil(sent, validity, ttl); until >= sent+min(validity, ttl) {
 			t.Fatalf("validity %v, TTL %v: trusted for %v", validity, ttl, until-sent)
 		}
 	}
 }
 
 // lockWith is a lock of which this is known.
-func lockWith(majority int, keys ...lockKey) *lock {
-	return &lock{k: &locker{majority: majority}, keys: keys}
+func lockWith(majority int, keys ...lockKey) *holding {
+	return &holding{k: &locker{majority: majority}, keys: keys}
 }
 
 func TestUntilIsWhenTheMajorityCannotBeTrustedAnyMore(t *testing.T) {

@@ -17,7 +17,8 @@ import (
 
 // line is who waits for one name in this process.
 type line struct {
-	waiters []*waiter // in order; the first is the speaker
+	waiters []*waiter     // in order; the first is the speaker
+	since   time.Duration // when the first of them came
 }
 
 // waiter is one call of WithContext that has to wait.
@@ -63,11 +64,12 @@ func (k *locker) join(name string) (*waiter, error) {
 	k.work.Add(1)
 	queue := k.lines[name]
 	if queue == nil {
-		queue = &line{}
+		queue = &line{since: k.now()}
 		k.lines[name] = queue
 		close(w.turn)
 	}
 	queue.waiters = append(queue.waiters, w)
+	k.lineChanged(name)
 	return w, nil
 }
 
@@ -84,6 +86,9 @@ func (k *locker) leaveLine(name string, w *waiter) (empty bool) {
 		queue.waiters = append(queue.waiters[:i], queue.waiters[i+1:]...)
 		if len(queue.waiters) == 0 {
 			delete(k.lines, name)
+		}
+		k.lineChanged(name)
+		if len(queue.waiters) == 0 {
 			return true
 		}
 		if i == 0 {
@@ -110,11 +115,12 @@ func (k *locker) wakeLine(name string) {
 	}
 }
 
-// wait takes a lock, waiting for it. Whoever finds nobody in line may try at once.
-func (k *locker) wait(ctx context.Context, name string) (*lock, error) {
+// wait takes a lock, waiting for it. Whoever finds nobody in line may try at once, and whoever may be content with one attempt does.
+func (k *locker) wait(ctx context.Context, name string, t *terms) (*holding, error) {
+	pacing := pacing{policy: t.Retry, k: k, began: k.now(), at: never}
 	var last error
-	if !k.inLine(name) {
-		l, back := k.claim(ctx, name, manner{})
+	if !k.inLine(name) || t.Retry != nil {
+		l, back := k.claim(ctx, name, manner{terms: t})
 		if l != nil {
 			return l, nil
 		}
@@ -122,13 +128,16 @@ func (k *locker) wait(ctx context.Context, name string) (*lock, error) {
 			return nil, k.lastWord(ctx, name, back.err)
 		}
 		last = back.err
+		if !pacing.next(last) {
+			return nil, last
+		}
 	}
 	w, err := k.join(name)
 	if err != nil {
 		return nil, err
 	}
 	defer k.work.Done()
-	s := speaker{k: k, name: name, waiter: w, last: last, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
+	s := speaker{k: k, name: name, terms: t, waiter: w, last: last, pacing: pacing, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
 	l, err := s.wait(ctx)
 	if k.leaveLine(name, w) && l == nil {
 		s.disarm()
@@ -155,9 +164,11 @@ func (k *locker) lastWord(ctx context.Context, name string, last error) error {
 // speaker is the waiter that speaks to the server, and what it knows.
 type speaker struct {
 	*waiter
-	k    *locker
-	name string
-	last error // what the last attempt ended with
+	k     *locker
+	name  string
+	terms *terms
+	last  error // what the last attempt ended with
+	pacing
 
 	// Of the key that it waits for:
 	key    string
@@ -176,6 +187,7 @@ type speaker struct {
 	armed time.Duration // until when it exists
 
 	faults, splits, polls backoff
+	faultyAt              time.Duration // when to ask again for keys that could not be asked for
 
 	// Hints that lead nowhere, and come fast, are answered ever more slowly: somebody touches the key in a loop, or forges.
 	claimed time.Duration // when it claimed last
@@ -183,20 +195,16 @@ type speaker struct {
 }
 
 // wait waits for its turn, and then claims, and waits for a reason to, by turns.
-func (s *speaker) wait(ctx context.Context) (*lock, error) {
-	select {
-	case <-s.turn:
-	case <-ctx.Done():
+func (s *speaker) wait(ctx context.Context) (*holding, error) {
+	if !s.awaitTurn(ctx) {
 		return nil, s.k.lastWord(ctx, s.name, s.last)
-	case <-s.k.life.Done():
-		return nil, ErrLockerClosed
 	}
 	arm := false
 	for {
 		s.forget()
 		s.claimed = s.k.now()
 		s.asked = s.asked || arm
-		l, back := s.k.claim(ctx, s.name, manner{arm: arm})
+		l, back := s.k.claim(ctx, s.name, manner{terms: s.terms, arm: arm})
 		if l != nil {
 			s.handOver(l)
 			return l, nil
@@ -204,14 +212,14 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 		if ctx.Err() == nil || s.last == nil { // else it was cut short, and the one before it says more
 			s.last = back.err
 		}
-		if !s.k.worthWaiting(ctx, back.err) {
+		if !s.k.worthWaiting(ctx, back.err) || !s.goOn(s.last) {
 			return nil, s.k.lastWord(ctx, s.name, s.last)
 		}
 		if arm && back.armed > 0 {
 			s.armed = s.k.now() + min(back.armed, store.WakeLife) // a foreign one may live for ever
 		}
 		again := s.extends(back)
-		s.quiet = again && arm
+		s.quiet = again && arm && s.armed > s.k.now()
 		if again && !arm {
 			arm = true // and claim at once: what happened since the last claim went unheard
 			continue
@@ -221,6 +229,28 @@ func (s *speaker) wait(ctx context.Context) (*lock, error) {
 			return nil, s.k.lastWord(ctx, s.name, s.last)
 		}
 		arm = rearm
+	}
+}
+
+// awaitTurn waits to become the speaker. It reports false if the wait as a whole is over. Until then others of this process claim
+// the name, which counts as attempts that fail.
+func (s *speaker) awaitTurn(ctx context.Context) bool {
+	timer := time.NewTimer(s.left(never))
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.turn:
+			return true
+		case <-timer.C:
+			if !s.goOn(s.last) {
+				return false
+			}
+			timer.Reset(s.left(never))
+		case <-ctx.Done():
+			return false
+		case <-s.k.life.Done():
+			return false
+		}
 	}
 }
 
@@ -253,7 +283,7 @@ func (s *speaker) forget() {
 }
 
 // handOver leaves it to the new lock to delete the wake key that this speaker has asked for.
-func (s *speaker) handOver(l *lock) {
+func (s *speaker) handOver(l *holding) {
 	if s.asked {
 		s.k.mu.Lock()
 		l.wakes = true
@@ -274,17 +304,25 @@ func (s *speaker) disarm() {
 // pause waits until another claim is worth while. more is false if the wait is over; arm tells to ask for the wake key.
 func (s *speaker) pause(ctx context.Context, back setback) (more, arm bool) {
 	switch {
+	case s.sleepThrough:
+		return s.sleep(ctx, s.left(never), nil), false
 	case back.split:
 		return s.sleep(ctx, s.splits.next(), nil), false
 	case back.key == "":
-		return s.sleep(ctx, s.faults.next(), s.woken), false
+		return s.sleep(ctx, s.left(s.faults.next()), s.woken), false
 	}
-	s.faults.reset()
+	// Where some keys could not be asked for, the lock may be had before the one that was met is free.
+	s.faultyAt = never
+	if back.faulty {
+		s.faultyAt = s.k.now() + s.faults.next()
+	} else {
+		s.faults.reset()
+	}
 	s.splits.reset()
 	s.life = 0
 	if !s.k.store.Watches() {
 		s.sawTTL(back.ttl)
-		return s.sleep(ctx, min(s.polls.next(), s.lookAt-s.k.now()), s.woken), false
+		return s.sleep(ctx, s.left(min(s.polls.next(), s.lookAt-s.k.now())), s.woken), false
 	}
 	s.sawTTL(back.ttl)
 	return s.listen(ctx)
@@ -319,7 +357,7 @@ func (s *speaker) listen(ctx context.Context) (more, arm bool) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		at := s.lookAt
+		at := min(s.lookAt, s.at, s.faultyAt)
 		if s.quiet {
 			at = min(at, s.armed)
 		}
@@ -341,7 +379,10 @@ func (s *speaker) listen(ctx context.Context) (more, arm bool) {
 				s.lookAt = now // it may have run out
 			}
 		case <-timer.C:
-			if s.quiet && s.k.now() >= s.armed {
+			switch now := s.k.now(); {
+			case now >= min(s.at, s.faultyAt):
+				return true, false
+			case s.quiet && now >= s.armed:
 				return true, true
 			}
 			if !s.stillHeld(ctx) {
@@ -353,7 +394,7 @@ func (s *speaker) listen(ctx context.Context) (more, arm bool) {
 
 // sawTTL sets the time of the next look from what the key has left.
 func (s *speaker) sawTTL(ttl time.Duration) {
-	ttl = min(ttl, max(foreverLook, s.k.validity)) // a clock that was set back makes it seem to live for hours
+	ttl = min(ttl, max(foreverLook, s.k.terms.validity)) // a clock that was set back makes it seem to live for hours
 	s.life = max(s.life, ttl)
 	s.runsAt = s.k.now() + ttl
 	s.lookAt = s.runsAt + jitter.Between(slackFrom, slackTo)

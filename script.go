@@ -22,14 +22,65 @@ var (
 		text: `if redis.call("GET",KEYS[1])==ARGV[1] then return redis.call("DEL",KEYS[1]) end return 0`,
 		sha1: "8f464d4a626461dd45dd7ecb315f41a7354a3819",
 	}
+
+	// claimScript sets a key to our value if it does not exist, or by force, and takes the next fencing token. It returns whose the
+	// key is, whether it was set just now, and the token. A key that is ours already, because the reply to the first request was lost, has
+	// its token in the counter. What is read is read first, so that a stranger's counter keeps anything from being set.
+	//
+	// The token is the greatest of: the counter plus one, the server's time in microseconds, and the greatest token that the caller has
+	// seen plus one. The counter lives until the server's time has passed it, and an hour more, so that time takes over where it
+	// ends, also if the clock is set back by up to an hour. Numbers beyond 2^53 are no longer exact.
+	claimScript = script{
+		text: `local v=redis.call("GET",KEYS[1]) ` +
+			`if v and v~=ARGV[1] and ARGV[4]~="1" then return {v,0,"0"} end ` +
+			`local c=tonumber(redis.call("GET",KEYS[2]) or 0) ` +
+			`if not c or c<0 or c>9e15 or tonumber(ARGV[5])>9e15 then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
+			`if v==ARGV[1] and c>0 and c>tonumber(ARGV[5]) then return {v,0,string.format("%.0f",c)} end ` +
+			`local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
+			`local token=math.max(c+1,math.min(now,9e15),ARGV[5]+1) ` +
+			`local s=0 if v~=ARGV[1] then redis.call("SET",KEYS[1],ARGV[1],ARGV[2],ARGV[3]) s=1 end ` +
+			`local k=string.format("%.0f",token) ` +
+			`redis.call("SET",KEYS[2],k,"PX",string.format("%.0f",math.max(token-now,0)/1000+3600000)) ` +
+			`return {ARGV[1],s,k}`,
+		sha1: "4722d49efee02ba08fb90691c4b70812a72e6969",
+	}
+	// raiseScript is extendScript that raises the counter to a token as well.
+	raiseScript = script{
+		text: `local v=redis.call("GET",KEYS[1]) if v==ARGV[1] then ` +
+			`local c=tonumber(redis.call("GET",KEYS[2]) or 0) ` +
+			`if not c then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
+			`if c<tonumber(ARGV[4]) then local t=redis.call("TIME") ` +
+			`redis.call("SET",KEYS[2],ARGV[4],"PX",string.format("%.0f",math.max(ARGV[4]-t[1]*1000000-t[2],0)/1000+3600000)) end ` +
+			`redis.call(ARGV[2],KEYS[1],ARGV[3]) end return v`,
+		sha1: "ed59a2cf91bef8127a9c8c44f4909265373f3cf1",
+	}
+
+	// enlistScript notes how many somebody stands for, and until when, and forgets those whose time is over.
+	enlistScript = script{
+		text: `local t=redis.call("TIME") local now=t[1]*1000+t[2]/1000 ` +
+			`local all=redis.call("HGETALL",KEYS[1]) ` +
+			`for i=2,#all,2 do local e=tonumber(string.match(all[i]," (%d+)$")) if not e or e<now then redis.call("HDEL",KEYS[1],all[i-1]) end end ` +
+			`if ARGV[2]=="0" then redis.call("HDEL",KEYS[1],ARGV[1]) return 0 end ` +
+			`redis.call("HSET",KEYS[1],ARGV[1],ARGV[2].." "..string.format("%.0f",now+ARGV[3])) ` +
+			`return redis.call("PEXPIRE",KEYS[1],ARGV[3])`,
+		sha1: "0695d08565932cb295e343b0212023da497396f0",
+	}
+	// waitingScript counts for how many those on the list stand.
+	waitingScript = script{
+		text: `local t=redis.call("TIME") local now=t[1]*1000+t[2]/1000 local n=0 ` +
+			`local all=redis.call("HGETALL",KEYS[1]) ` +
+			`for i=2,#all,2 do local c,e=string.match(all[i],"^(%d+) (%d+)$") if c and tonumber(e)>=now then n=n+tonumber(c) end end ` +
+			`return n`,
+		sha1: "902fa587d6dcd2edd1b47fca84b07182f74f5e74",
+	}
 )
 
 // command is the script's call; whole sends its text, which also makes the server know it.
-func (s *script) command(b valkey.Builder, whole bool, key string, args ...string) valkey.Completed {
+func (s *script) command(b valkey.Builder, whole bool, keys []string, args ...string) valkey.Completed {
 	if whole {
-		return b.Eval().Script(s.text).Numkeys(1).Key(key).Arg(args...).Build()
+		return b.Eval().Script(s.text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 	}
-	return b.Evalsha().Sha1(s.sha1).Numkeys(1).Key(key).Arg(args...).Build()
+	return b.Evalsha().Sha1(s.sha1).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 }
 
 // unknownScript tells whether a server did not know a script by its sum, as after SCRIPT FLUSH.

@@ -14,7 +14,9 @@ import (
 	"github.com/ctxlock/ctxlock/store"
 )
 
-var scripts = map[string]script{"extend": extendScript, "release": releaseScript}
+var scripts = map[string]script{
+	"extend": extendScript, "release": releaseScript, "claim": claimScript, "raise": raiseScript, "enlist": enlistScript, "waiting": waitingScript,
+}
 
 func TestScriptSums(t *testing.T) {
 	for name, s := range scripts {

@@ -4,11 +4,7 @@ import "strings"
 
 // slotOf is the slot of a cluster that a key lives in: CRC-16/XMODEM of the key, or of the part in its first braces, modulo 16384.
 func slotOf(key string) int {
-	if _, after, ok := strings.Cut(key, "{"); ok {
-		if tag, _, ok := strings.Cut(after, "}"); ok && tag != "" {
-			key = tag
-		}
-	}
+	key = hashTag(key)
 	var crc uint16
 	for i := range len(key) {
 		crc = crc<<8 ^ crc16[byte(crc>>8)^key[i]]
@@ -17,6 +13,16 @@ func slotOf(key string) int {
 }
 
 const clusterSlots = 16384
+
+// hashTag is the part of a key that its slot goes by.
+func hashTag(key string) string {
+	if _, after, ok := strings.Cut(key, "{"); ok {
+		if tag, _, ok := strings.Cut(after, "}"); ok && tag != "" {
+			return tag
+		}
+	}
+	return key
+}
 
 var crc16 = func() (table [256]uint16) {
 	for i := range table {

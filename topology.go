@@ -3,6 +3,8 @@ package ctxlock
 import (
 	"context"
 	"fmt"
+	"net"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,7 @@ type topology struct {
 
 	mu      sync.Mutex
 	nodes   map[string]uint8 // lanes by node, kept for as long as the store lives
+	primary map[string]bool  // addresses of primaries; empty until learned
 	learned time.Time        // when it was last tried
 	work    sync.WaitGroup
 }
@@ -58,6 +61,7 @@ func (t *topology) learn(client valkey.Client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	lanes := new([clusterSlots]uint8)
+	primary := make(map[string]bool)
 	for _, r := range ranges {
 		parts, err := r.ToArray() // first slot, last slot, primary, replicas
 		if err != nil || len(parts) < 3 {
@@ -70,11 +74,23 @@ func (t *topology) learn(client valkey.Client) {
 			return
 		}
 		lane := t.laneOf(fmt.Sprint(node[0].String(), node[1].String()))
+		host, _ := node[0].ToString()
+		if port, err := node[1].AsInt64(); err == nil && host != "" {
+			primary[net.JoinHostPort(host, strconv.FormatInt(port, 10))] = true
+		}
 		for slot := first; slot <= last; slot++ {
 			lanes[slot] = lane
 		}
 	}
 	t.lanes.Store(lanes)
+	t.primary = primary
+}
+
+// isPrimary tells whether a node, by its address, has keys of its own. Where that is not known, each does.
+func (t *topology) isPrimary(address string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.primary) == 0 || t.primary[address]
 }
 
 // laneOf gives a node its lane. Under t.mu.

@@ -262,7 +262,7 @@ var _ = Describe("In a cluster", Ordered, ContinueOnFailure, Label("control"), f
 	It("the death of a node ends the locks whose majority was on it, no others, and who waits gets in when it is replaced", func() {
 		one, two := mix{majority: 1}, mix{majority: 2}
 		victim := c.primaries[0]
-		type lock struct {
+		type holding struct {
 			mix
 			name   string
 			on     int // how many of its keys are on the victim
@@ -270,12 +270,12 @@ var _ = Describe("In a cluster", Ordered, ContinueOnFailure, Label("control"), f
 			cancel context.CancelFunc
 			in     <-chan error
 		}
-		var locks []*lock
+		var locks []*holding
 		lockers := make(map[mix][2]ctxlock.Locker)
 		for _, m := range []mix{one, two, {majority: 1, polling: true}} {
 			lockers[m] = [2]ctxlock.Locker{locker(m.option(c.Addrs()...)), locker(m.option(c.Addrs()...))}
 			for on := range int(min(3, 2*m.majority)) {
-				l := &lock{mix: m, name: c.nameOn(m, victim, on), on: on}
+				l := &holding{mix: m, name: c.nameOn(m, victim, on), on: on}
 				var err error
 				l.ctx, l.cancel, err = lockers[m][0].WithContext(bg(), l.name)
 				Expect(err).NotTo(HaveOccurred())

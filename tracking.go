@@ -22,10 +22,14 @@ import (
 
 // tracker prepares a client for tracking and finds out whether it really tracks.
 type tracker struct {
-	noLoop bool
-	notify func([]valkey.ValkeyMessage)      // the user's own callback, or nil
-	lost   func()                            // called when a connection was lost
-	events atomic.Pointer[func(store.Event)] // nil until somebody subscribes
+	noLoop  bool
+	notify  func([]valkey.ValkeyMessage) // the user's own callback, or nil
+	lost    func()                       // called when a connection was lost
+	life    context.Context              // ends with the store
+	end     context.CancelFunc
+	breaks  atomic.Int64                      // connections that broke, and of which the client has not told yet
+	flushes atomic.Int64                      // how often a server was emptied
+	events  atomic.Pointer[func(store.Event)] // nil until somebody subscribes
 
 	mu     sync.Mutex
 	closed bool                     // no more connections
@@ -71,12 +75,14 @@ func (t *tracker) prepare(option valkey.ClientOption) valkey.ClientOption {
 type connection struct {
 	net.Conn
 	tracker *tracker
+	broken  sync.Once
 }
 
 // Read is net.Conn's. A connection that fails is told of here for clients without tracking, which do not tell, and sooner for others.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err != nil {
+		c.broken.Do(func() { c.tracker.breaks.Add(1) })
 		c.tracker.lost()
 	}
 	return n, err
@@ -96,6 +102,9 @@ func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, strin
 	byContext, plain := option.DialCtxFn, option.DialFn
 	return func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (conn net.Conn, err error) {
 		t.lost() // calls that come while the client connects would wait for that
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(t.life, cancel)()
 		switch {
 		case byContext != nil:
 			conn, err = byContext(ctx, address, dialer, config)
@@ -112,7 +121,7 @@ func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, strin
 		if tcp, ok := conn.(*net.TCPConn); ok && option.DisableTCPNoDelay {
 			_ = tcp.SetNoDelay(false) // the client can do this only to a connection that it knows
 		}
-		own := &connection{conn, t}
+		own := &connection{Conn: conn, tracker: t}
 		if !t.note(own) {
 			own.Close()
 			return nil, unsent{valkey.ErrClosing}
@@ -137,6 +146,7 @@ func (t *tracker) note(conn *connection) bool {
 
 // close ends all connections, those that are being made as well.
 func (t *tracker) close() {
+	t.end()
 	t.mu.Lock()
 	t.closed = true
 	open := slices.Collect(maps.Keys(t.open))
@@ -152,9 +162,13 @@ type unsent struct{ error }
 func (u unsent) Unwrap() []error { return []error{u.error, errUnsent} }
 
 // onInvalidations is called by the client, on the goroutine that reads a connection; nil means that the connection was lost,
-// and with it what its server remembered.
+// and with it what its server remembered; or that the server was emptied.
 func (t *tracker) onInvalidations(messages []valkey.ValkeyMessage) {
 	if messages == nil {
+		if t.breaks.Add(-1) < 0 {
+			t.breaks.Add(1)
+			t.flushes.Add(1)
+		}
 		t.lost()
 		t.send(store.Event{All: true})
 	}

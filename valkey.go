@@ -23,9 +23,10 @@ type valkeyStore struct {
 	lanes    [clusterLanes]*valkeyLane // the first alone unless this is a cluster
 	topology topology
 
-	start time.Time
-	clock serverClock // not used in a cluster, where keys are on servers with different clocks
-	pxat  bool
+	start    time.Time
+	clock    serverClock // not used in a cluster, where keys are on servers with different clocks
+	pxat     bool
+	patience time.Duration // how long replicas may take to acknowledge
 
 	// What the servers can do. Each is cleared for good when a server says otherwise.
 	setGet  atomic.Bool // SET NX GET, in one: Redis 7.0, Valkey
@@ -34,17 +35,23 @@ type valkeyStore struct {
 	delex   atomic.Bool // DELEX IFEQ: Redis 8.4
 }
 
-func openValkey(option LockerOption) (*valkeyStore, error) {
-	s := &valkeyStore{
-		start: time.Now(),
-		pxat:  !option.FallbackSETPX,
-		clock: serverClock{tolerance: max(marginOf(option.KeyValidity)/2, 10*time.Millisecond)},
+func openValkey(option LockerOption, d drift) (*valkeyStore, error) {
+	return openValkeyWithin(context.Background(), option, d)
+}
+
+// openValkeyWithin gives up connecting when life ends. What it opened lives until it is closed.
+func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valkeyStore, error) {
+	s := &valkeyStore{start: time.Now(), pxat: !option.FallbackSETPX, patience: option.TryNextAfter, clock: serverClock{drift: d}}
+	if s.patience == 0 {
+		s.patience = leastPatience
 	}
 	for i := range s.lanes {
 		s.lanes[i] = new(valkeyLane) // the client's callbacks may come before the client does
 	}
 	s.tracker.noLoop = option.NoLoopTracking
 	s.tracker.lost = s.onLost
+	s.tracker.life, s.tracker.end = context.WithCancel(context.Background())
+	defer context.AfterFunc(life, s.tracker.end)()
 	build := option.ClientBuilder
 	if build == nil {
 		build = valkey.NewClient
@@ -110,8 +117,8 @@ func (s *valkeyStore) probe(key string) {
 	// Running the scripts, which find nothing to do, has the server know them before they matter.
 	scripts := newBatch()
 	scripts.add(
-		extendScript.command(b, true, key, "a", "PEXPIRE", "1"),
-		releaseScript.command(b, true, key, "a"),
+		extendScript.command(b, true, []string{key}, "a", "PEXPIRE", "1"),
+		releaseScript.command(b, true, []string{key}, "a"),
 	)
 	s.lanes[0].do(ctx, key, scripts)
 }
@@ -171,28 +178,49 @@ func (s *valkeyStore) lifetime(validity time.Duration) lifetime {
 	return life
 }
 
-// Claim is SET NX GET and PTTL for each key: the first says who has it, the second how long it lives, and registers tracking.
+// Claim is SET NX GET and PTTL for each key: the first says who has it, the second how long it lives, and registers tracking. Where
+// there is a counter, a script is in the place of the first.
 func (s *valkeyStore) Claim(ctx context.Context, ops []store.Op) {
 	if len(ops) == 0 {
 		return
 	}
-	if !s.cluster && !ops[0].Force {
+	if !s.cluster && !ops[0].Force && !ops[0].Restore {
 		if err := s.clock.distrusted(s.now()); err != nil {
 			failAll(ops, err)
 			return
 		}
 	}
-	if !s.claim(ctx, ops) {
-		s.claim(ctx, ops) // the server was too old for the way it was asked
+	if err := s.reachable(ops); err != nil {
+		failAll(ops, store.Permanent(err))
+		return
+	}
+	if refused := s.claim(ctx, ops, false); refused != nil {
+		s.claim(ctx, ops, unknownScript(refused))
+	}
+	if ops[0].Replicas > 0 {
+		s.confirm(ctx, ops)
 	}
 }
 
-// claim reports false if it should be asked again, in another way.
-func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
+// reachable finds keys and counters that a cluster keeps apart.
+func (s *valkeyStore) reachable(ops []store.Op) error {
+	if !s.cluster || ops[0].Counter == "" {
+		return nil
+	}
+	for i := range ops {
+		if slotOf(ops[i].Key) != slotOf(ops[i].Counter) {
+			return errors.New("fencing tokens on a cluster need a name, and a prefix, without a closing brace that has no opening one")
+		}
+	}
+	return nil
+}
+
+// claim gives the first error that says that it should be asked again, in another way. whole sends scripts in full.
+func (s *valkeyStore) claim(ctx context.Context, ops []store.Op, whole bool) (refused error) {
 	setGet := s.setGet.Load()
 	life := s.lifetime(ops[0].Validity)
 	askTime := !s.cluster && (life.at == 0 || s.clock.stale(life.sent))
-	batch := s.claimBatch(ops, life, setGet)
+	batch := s.claimBatch(ops, life, setGet, whole)
 	if askTime {
 		batch.add(s.client.B().Time().Build())
 	}
@@ -204,7 +232,10 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 		}
 		if setGet && unknownCommand(ops[i].Err) {
 			s.setGet.Store(false)
-			return false
+			return ops[i].Err
+		}
+		if unknownScript(ops[i].Err) {
+			return ops[i].Err
 		}
 	}
 	step := s.observe(life, set)
@@ -220,11 +251,11 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op) bool {
 			ops[i].Unknown = ops[i].Unknown || ops[i].Err != nil
 		}
 	}
-	return true
+	return nil
 }
 
 // claimBatch is the commands of a claim.
-func (s *valkeyStore) claimBatch(ops []store.Op, life lifetime, setGet bool) *batch {
+func (s *valkeyStore) claimBatch(ops []store.Op, life lifetime, setGet, whole bool) *batch {
 	b, batch := s.client.B(), newBatch()
 	for i := range ops {
 		op := &ops[i]
@@ -234,6 +265,8 @@ func (s *valkeyStore) claimBatch(ops []store.Op, life lifetime, setGet bool) *ba
 				b.Pttl().Key(op.Wake).Build())
 		}
 		switch set := b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value); {
+		case op.Counter != "":
+			batch.add(claimScript.command(b, whole, keys(op), op.Owner, life.unit, life.value, flag(op.Force), strconv.FormatInt(op.Floor, 10)))
 		case op.Force && setGet:
 			batch.add(set.Args("GET").Build())
 		case op.Force:
@@ -246,6 +279,21 @@ func (s *valkeyStore) claimBatch(ops []store.Op, life lifetime, setGet bool) *ba
 		batch.add(b.Pttl().Key(op.Key).Build())
 	}
 	return batch
+}
+
+// keys are those that a script about an op uses.
+func keys(op *store.Op) []string {
+	if op.Counter == "" {
+		return []string{op.Key}
+	}
+	return []string{op.Key, op.Counter}
+}
+
+func flag(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
 }
 
 // doubt takes back what was claimed on a server whose clock has just jumped ahead: the keys may have been free only because
@@ -292,7 +340,7 @@ func (s *valkeyStore) Extend(ctx context.Context, ops []store.Op) {
 		return
 	}
 	life := s.lifetime(ops[0].Validity)
-	native := s.setIfeq.Load()
+	native := s.setIfeq.Load() && ops[0].Counter == ""
 	refused := s.extend(ctx, ops, life, native, false)
 	if native && unknownCommand(refused) {
 		s.setIfeq.Store(false)
@@ -329,10 +377,13 @@ func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime,
 	}
 	for i := range ops {
 		op := &ops[i]
-		if native {
+		switch {
+		case op.Counter != "":
+			batch.add(raiseScript.command(b, whole, keys(op), op.Owner, verb, life.value, strconv.FormatInt(op.Floor, 10)))
+		case native:
 			batch.add(b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value, "IFEQ", op.Owner, "GET").Build())
-		} else {
-			batch.add(extendScript.command(b, whole, op.Key, op.Owner, verb, life.value))
+		default:
+			batch.add(extendScript.command(b, whole, keys(op), op.Owner, verb, life.value))
 		}
 		// A server tells a connection of that connection's own changes after the command that made them. Because the read
 		// is a command of its own, and not a part of the script, they are told of before its answer.
@@ -375,7 +426,7 @@ func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (
 		case s.delex.Load():
 			batch.add(b.Delex().Key(op.Key).Ifeq(op.Owner).Build())
 		default:
-			batch.add(releaseScript.command(b, whole, op.Key, op.Owner))
+			batch.add(releaseScript.command(b, whole, []string{op.Key}, op.Owner))
 		}
 		if op.Wake != "" {
 			batch.add(b.Del().Key(op.Wake).Build())
@@ -389,6 +440,21 @@ func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (
 		}
 	}
 	return refused
+}
+
+// Read is GET and PTTL.
+func (s *valkeyStore) Read(ctx context.Context, ops []store.Op) {
+	if len(ops) == 0 {
+		return
+	}
+	b, batch := s.client.B(), newBatch()
+	for i := range ops {
+		batch.add(b.Get().Key(ops[i].Key).Build(), b.Pttl().Key(ops[i].Key).Build())
+	}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
+	for i := range ops {
+		answers.extend(&ops[i])
+	}
 }
 
 // Look is PTTL.

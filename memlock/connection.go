@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 var (
 	errClosed   = errors.New("memlock: connection closed")
+	errReplicas = store.Permanent(errors.New("memlock: there are no replicas"))
 	errValidity = store.Permanent(errors.New("memlock: validity is not positive"))
 )
 
@@ -40,7 +43,29 @@ func (c *connection) Extend(ctx context.Context, ops []store.Op) { c.request(ctx
 func (c *connection) Release(ctx context.Context, ops []store.Op) {
 	c.request(ctx, ops, (*step).release)
 }
-func (c *connection) Look(ctx context.Context, ops []store.Op) { c.request(ctx, ops, (*step).look) }
+func (c *connection) Read(ctx context.Context, ops []store.Op)   { c.request(ctx, ops, (*step).read) }
+func (c *connection) Look(ctx context.Context, ops []store.Op)   { c.request(ctx, ops, (*step).look) }
+func (c *connection) Enlist(ctx context.Context, ops []store.Op) { c.request(ctx, ops, (*step).enlist) }
+func (c *connection) Waiting(ctx context.Context, ops []store.Op) {
+	c.request(ctx, ops, (*step).waiting)
+}
+
+// Scan finds all keys at one instant.
+func (c *connection) Scan(ctx context.Context, prefix string, found func(keys []string) bool) error {
+	if err := c.unusable(ctx); err != nil {
+		return err
+	}
+	var keys []string
+	for _, key := range c.server.Keys() {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) > 0 {
+		found(keys)
+	}
+	return nil
+}
 
 func (c *connection) Subscribe(subscriber func(store.Event)) {
 	c.server.mu.Lock()
@@ -92,7 +117,7 @@ func (c *connection) travel(ctx context.Context, ops []store.Op, command func(*s
 	select {
 	case <-sent.answered:
 		for i := range ops {
-			answer(&ops[i], sent.ops[i])
+			ops[i].Answer = sent.ops[i].Answer
 		}
 	case <-ctx.Done():
 		fail(ops, ctx.Err(), true)
@@ -123,7 +148,7 @@ func (c *connection) arrive() {
 func (c *connection) carryOut(ops []store.Op, command func(*step, *store.Op)) {
 	for i := range ops {
 		op := &ops[i]
-		answer(op, store.Op{})
+		op.Answer = store.Answer{}
 		c.server.atomically(c, func(st *step) { command(st, op) })
 	}
 }
@@ -146,14 +171,9 @@ func (c *connection) deliver(event store.Event) {
 	}
 }
 
-// answer copies the store's half of an Op and leaves the engine's half alone.
-func answer(op *store.Op, from store.Op) {
-	op.Holder, op.TTL, op.WakeTTL, op.Err, op.Unknown = from.Holder, from.TTL, from.WakeTTL, from.Err, from.Unknown
-}
-
 func fail(ops []store.Op, err error, unknown bool) {
 	for i := range ops {
-		answer(&ops[i], store.Op{Err: err, Unknown: unknown})
+		ops[i].Answer = store.Answer{Err: err, Unknown: unknown}
 	}
 }
 
@@ -162,15 +182,49 @@ func (st *step) claim(op *store.Op) {
 		op.Err = errValidity
 		return
 	}
+	if op.Replicas > 0 {
+		op.Err = errReplicas
+		return
+	}
 	e, found := st.get(op.Key)
-	if !found || op.Force && e.value != op.Owner {
+	mine := found && e.value == op.Owner
+	if !found || op.Force && !mine {
 		e = st.set(op.Key, op.Owner, op.Validity)
 	}
 	op.Holder, op.TTL = holder(e), st.left(e)
+	if op.Counter != "" && op.Holder == op.Owner {
+		op.Token = st.token(op, mine)
+	}
 	st.watch(op.Key)
 	if op.Wake != "" {
 		st.claimWake(op)
 	}
+}
+
+// counterSlack is how long a counter lives when the time has passed it.
+const counterSlack = time.Hour
+
+// token takes the next token: the greatest of the counter and the floor, plus one, and the time in microseconds. A claim that is a
+// repetition has its token in the counter.
+func (st *step) token(op *store.Op, again bool) int64 {
+	last := st.counter(op)
+	if again && last > op.Floor {
+		return last
+	}
+	token := max(last+1, op.Floor+1, st.now.UnixMicro())
+	st.setCounter(op, token)
+	return token
+}
+
+func (st *step) counter(op *store.Op) int64 {
+	e, _ := st.get(op.Counter)
+	last, _ := strconv.ParseInt(e.value, 10, 64)
+	return last
+}
+
+func (st *step) setCounter(op *store.Op, token int64) {
+	ahead := time.Duration(token-st.now.UnixMicro()) * time.Microsecond
+	st.set(op.Counter, strconv.FormatInt(token, 10), max(ahead, 0)+counterSlack)
 }
 
 func (st *step) claimWake(op *store.Op) {
@@ -190,6 +244,9 @@ func (st *step) extend(op *store.Op) {
 	e, found := st.get(op.Key)
 	if found && e.value == op.Owner {
 		e = st.set(op.Key, op.Owner, op.Validity)
+		if op.Counter != "" && st.counter(op) < op.Floor {
+			st.setCounter(op, op.Floor)
+		}
 	}
 	if found {
 		op.Holder, op.TTL = holder(e), st.left(e)
@@ -197,11 +254,55 @@ func (st *step) extend(op *store.Op) {
 	st.watch(op.Key)
 }
 
+func (st *step) read(op *store.Op) {
+	if e, found := st.get(op.Key); found {
+		op.Holder, op.TTL = holder(e), st.left(e)
+	}
+	st.watch(op.Key)
+}
+
+// enlisted is one line of a list of waiters, which is kept as the value of its key.
+type enlisted struct {
+	owner string
+	count int
+	until time.Time
+}
+
+func (st *step) enlist(op *store.Op) {
+	list := slices.DeleteFunc(st.list(op.Key), func(e enlisted) bool { return e.owner == op.Owner })
+	if op.Waiters > 0 {
+		list = append(list, enlisted{op.Owner, op.Waiters, st.now.Add(op.Validity)})
+	}
+	if len(list) == 0 {
+		delete(st.server.lists, op.Key)
+		st.remove(op.Key)
+		return
+	}
+	st.server.lists[op.Key] = list
+	st.set(op.Key, "waiters", op.Validity)
+}
+
+func (st *step) waiting(op *store.Op) {
+	for _, e := range st.list(op.Key) {
+		op.Waiting += e.count
+	}
+}
+
+// list is who is on a list and has not run out.
+func (st *step) list(key string) []enlisted {
+	if _, found := st.get(key); !found {
+		delete(st.server.lists, key)
+		return nil
+	}
+	return slices.DeleteFunc(st.server.lists[key], func(e enlisted) bool { return !st.now.Before(e.until) })
+}
+
 func (st *step) release(op *store.Op) {
 	e, found := st.get(op.Key)
 	switch {
 	case found && e.value == op.Owner:
 		st.remove(op.Key)
+		op.Found = true
 	case found:
 		op.Holder = holder(e)
 	}

@@ -28,6 +28,8 @@ type Server struct {
 	mu sync.Mutex
 	// Below mu.
 	keys map[string]entry
+	// lists are those of waiters, beside their keys, which say when they end.
+	lists map[string][]enlisted
 	// watches says whom to tell of a key's next change, in the order in which they asked. In order, and not a
 	// map, so that a test runs the same way twice.
 	watches     map[string][]*connection
@@ -160,6 +162,7 @@ func (st *step) run(f func(*step)) {
 	defer s.mu.Unlock()
 	if s.keys == nil {
 		s.keys = make(map[string]entry)
+		s.lists = make(map[string][]enlisted)
 		s.watches = make(map[string][]*connection)
 	}
 	st.now = time.Now()

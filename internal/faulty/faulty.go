@@ -140,7 +140,20 @@ func (s *Store) Extend(ctx context.Context, ops []store.Op) { s.request(ctx, ops
 func (s *Store) Release(ctx context.Context, ops []store.Op) {
 	s.request(ctx, ops, store.Store.Release)
 }
-func (s *Store) Look(ctx context.Context, ops []store.Op) { s.request(ctx, ops, store.Store.Look) }
+func (s *Store) Read(ctx context.Context, ops []store.Op)   { s.request(ctx, ops, store.Store.Read) }
+func (s *Store) Look(ctx context.Context, ops []store.Op)   { s.request(ctx, ops, store.Store.Look) }
+func (s *Store) Enlist(ctx context.Context, ops []store.Op) { s.request(ctx, ops, store.Store.Enlist) }
+func (s *Store) Waiting(ctx context.Context, ops []store.Op) {
+	s.request(ctx, ops, store.Store.Waiting)
+}
+
+// Scan passes, or is refused.
+func (s *Store) Scan(ctx context.Context, prefix string, found func(keys []string) bool) error {
+	if s.fate(everyLane).refused {
+		return ErrRefused
+	}
+	return s.inner.Scan(ctx, prefix, found)
+}
 
 // Subscribe passes on what the faults leave of the events.
 func (s *Store) Subscribe(subscriber func(store.Event)) {
@@ -328,12 +341,10 @@ func (s *Store) spawn(f func()) bool {
 }
 
 // answer copies the store's half of an Op and leaves the engine's half alone.
-func answer(op *store.Op, from store.Op) {
-	op.Holder, op.TTL, op.WakeTTL, op.Err, op.Unknown = from.Holder, from.TTL, from.WakeTTL, from.Err, from.Unknown
-}
+func answer(op *store.Op, from store.Op) { op.Answer = from.Answer }
 
 func fail(ops []store.Op, err error, unknown bool) {
 	for i := range ops {
-		answer(&ops[i], store.Op{Err: err, Unknown: unknown})
+		ops[i].Answer = store.Answer{Err: err, Unknown: unknown}
 	}
 }

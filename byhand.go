@@ -1,0 +1,132 @@
+package ctxlock
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Extending by hand is a round of the background's kind that somebody waits for. So there is one place that extends, one round at
+// a time for each lock, and no request of an older validity can undo one of a newer.
+
+// extend gives the lock a validity from now, zero for what it had, and returns when a majority has confirmed that or cannot any more.
+func (l *holding) extend(ctx context.Context, validity time.Duration) error {
+	k := l.k
+	k.mu.Lock()
+	asked := k.now()
+	if l.state == held {
+		l.setValidity(asked, validity)
+		l.handed = true
+		if !l.open {
+			k.agenda.remove(l)
+			l.due = asked
+			k.schedule(l)
+		}
+	}
+	for {
+		done, err := l.extendedSince(asked)
+		if done {
+			k.mu.Unlock()
+			return err
+		}
+		answered := l.listen()
+		k.mu.Unlock()
+		select {
+		case <-answered:
+		case <-l.Context.Done():
+		case <-ctx.Done():
+			return fmt.Errorf("%w: the extension is not confirmed", ctxError(ctx, l.name, nil))
+		}
+		k.mu.Lock()
+	}
+}
+
+// setValidity has the lock extended by another validity from now on. If that is shorter, its keys may be cut as soon as the request
+// is on its way, whether an answer comes or not, so trust is cut before. Under k.mu.
+func (l *holding) setValidity(now, validity time.Duration) {
+	if validity == 0 || validity == l.validity {
+		return
+	}
+	l.validity, l.interval = validity, l.k.drift.intervalOf(validity, 0)
+	most := now + l.k.drift.windowOf(validity)
+	for i := range l.keys {
+		l.keys[i].until = min(l.keys[i].until, most)
+	}
+	l.believe()
+}
+
+// extendedSince tells whether it is decided what became of an extension that was asked for then. Under k.mu.
+func (l *holding) extendedSince(asked time.Duration) (done bool, err error) {
+	switch {
+	case l.Context.Err() != nil:
+		return true, context.Cause(l.Context)
+	case l.state != held: // somebody is about to end the context
+		return false, nil
+	case l.renewedSince(asked) >= l.k.majority:
+		return true, nil
+	case !l.open && l.renewing && l.extended >= asked && !l.handed:
+		return true, l.notExtended()
+	}
+	return false, nil
+}
+
+// listen gives a channel that is closed with the next answer, or when the lock ends. Under k.mu.
+func (l *holding) listen() <-chan struct{} {
+	if l.answered == nil {
+		l.answered = make(chan struct{})
+	}
+	return l.answered
+}
+
+// wakeWaiting tells those who listen. Under k.mu.
+func (l *holding) wakeWaiting() {
+	if l.answered != nil {
+		close(l.answered)
+		l.answered = nil
+	}
+}
+
+// keep has the lock extended in the background for as long as it is kept, and the watcher, if there is one, told.
+func (l *holding) keep(w *watcher) {
+	k := l.k
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if w != nil {
+		l.watchers = append(l.watchers, w)
+		if l.told != nil {
+			w.hear(l.told)
+		}
+	}
+	l.keepers++
+	if l.keepers == 1 && l.state == held && !l.open {
+		k.agenda.remove(l)
+		l.due = k.now()
+		k.schedule(l)
+	}
+}
+
+// unkeep undoes keep, and returns when no extension is under way any more.
+func (l *holding) unkeep(w *watcher) {
+	k := l.k
+	k.mu.Lock()
+	l.watchers = slices.DeleteFunc(l.watchers, func(other *watcher) bool { return other == w })
+	l.keepers--
+	if l.keepers == 0 && !l.open && !l.handed {
+		k.agenda.remove(l)
+	}
+	for l.state == held && l.keepers == 0 && l.open {
+		answered := l.listen()
+		k.mu.Unlock()
+		<-answered
+		k.mu.Lock()
+	}
+	k.mu.Unlock()
+}
+
+// tell passes an error on to all who watch the lock. Under k.mu.
+func (l *holding) tell(err error) {
+	for _, w := range l.watchers {
+		w.hear(err)
+	}
+}

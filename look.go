@@ -1,0 +1,204 @@
+package ctxlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// Status is what the servers say about a name at one moment.
+type Status struct {
+	// Name is the lock's name.
+	Name string
+	// Held tells whether a majority of its keys has one owner value. The fields below it, up to Waiting, are zero otherwise.
+	Held bool
+	// Value is the owner value of the holder, as Lock.Value gives it. ctxlock's begin with "ctxlock/".
+	Value string
+	// Metadata is what the holder keeps beside it.
+	Metadata string
+	// Since is when the holder's call began that took the lock, by the clock of its own process. It is zero for holders of another kind.
+	Since time.Time
+	// TTL is how long the lock is still taken unless it is extended; math.MaxInt64 nanoseconds if its keys do not run out.
+	TTL time.Duration
+	// Until is the same as a time of this process's clock, zero if the keys do not run out.
+	Until time.Time
+	// Waiting is how many calls wait for the lock, in all processes that use ctxlock with permission for the list of
+	// waiters: those that have waited for a quarter of a second or longer.
+	Waiting int
+}
+
+// Look is described at Locker.
+func (k *locker) Look(ctx context.Context, name string) (Status, error) {
+	if err := checkCall(ctx, name); err != nil {
+		return Status{}, err
+	}
+	if ctx.Err() != nil {
+		return Status{}, ctxError(ctx, name, nil)
+	}
+	all, err := k.lookFor(ctx, []string{name})
+	if err != nil {
+		return Status{}, err
+	}
+	return all[0], nil
+}
+
+// List is described at Locker.
+func (k *locker) List(ctx context.Context) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		if ctx == nil {
+			yield(Status{}, errors.New("ctxlock: nil context"))
+			return
+		}
+		seen := make(map[string]struct{})
+		more, failed := true, error(nil)
+		err := k.scan(ctx, func(keys []string) bool {
+			var names []string
+			for _, key := range keys {
+				name, _, wake, ok := parseKey(k.prefix, key, k.keys())
+				if _, again := seen[name]; ok && !wake && !again {
+					seen[name] = struct{}{}
+					names = append(names, name)
+				}
+			}
+			for some := range slices.Chunk(names, batchSize/k.keys()+1) {
+				var all []Status
+				if all, failed = k.lookFor(ctx, some); failed != nil {
+					return false
+				}
+				for _, status := range all {
+					if more = !status.Held || yield(status, nil); !more {
+						return false
+					}
+				}
+			}
+			return true
+		})
+		if failed != nil {
+			err = failed
+		}
+		if err != nil && more {
+			yield(Status{}, err)
+		}
+	}
+}
+
+// scan goes through the keys of all locks, for as long as the locker lives.
+func (k *locker) scan(ctx context.Context, found func(keys []string) bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !k.enter() {
+		return ErrLockerClosed
+	}
+	defer k.work.Done()
+	defer context.AfterFunc(k.life, cancel)()
+	err := k.store.Scan(ctx, k.prefix+":", found)
+	switch {
+	case err == nil:
+		return nil
+	case k.life.Err() != nil:
+		return ErrLockerClosed
+	}
+	return fmt.Errorf("ctxlock: the names under %s: %w", quote(k.prefix), err)
+}
+
+// enter takes a place in k.work. It reports false once the locker is closed.
+func (k *locker) enter() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended {
+		return false
+	}
+	k.work.Add(1)
+	return true
+}
+
+// lookFor asks about some names, all at once.
+func (k *locker) lookFor(ctx context.Context, names []string) ([]Status, error) {
+	if !k.enter() {
+		return nil, ErrLockerClosed
+	}
+	defer k.work.Done()
+	asked, cancel := context.WithTimeoutCause(ctx, k.patience.now(), errNoAnswer)
+	defer cancel()
+	defer context.AfterFunc(k.life, cancel)()
+	n := k.keys()
+	ops := make([]store.Op, 0, len(names)*n)
+	lists := make([]store.Op, 0, len(names))
+	for _, name := range names {
+		for i := range n {
+			ops = append(ops, store.Op{Key: keyOf(k.prefix, i, name)})
+		}
+		lists = append(lists, store.Op{Key: listKeyOf(k.prefix, name)})
+	}
+	counted := make(chan struct{})
+	go func() {
+		defer close(counted)
+		k.onLanes(lists, func(ops []store.Op) { k.store.Waiting(asked, ops) })
+	}()
+	read := func(ops []store.Op) { k.store.Read(asked, ops) }
+	if len(names) == 1 {
+		k.onMajority(ops, majorityRequest{send: read})
+	} else {
+		k.onLanes(ops, read)
+	}
+	<-counted
+	all := make([]Status, len(names))
+	for i, name := range names {
+		status, err := k.status(name, ops[i*n:(i+1)*n])
+		switch {
+		case err == nil:
+		case k.life.Err() != nil:
+			return nil, ErrLockerClosed
+		case ctx.Err() != nil:
+			return nil, ctxError(ctx, name, nil)
+		default:
+			return nil, fmt.Errorf("ctxlock: %s: %w", quote(name), err)
+		}
+		status.Waiting = lists[i].Waiting // zero if that could not be read, as without permission for scripts
+		all[i] = status
+	}
+	return all, nil
+}
+
+// status makes out who holds a name, if anybody does, from the answers about its keys.
+func (k *locker) status(name string, ops []store.Op) (Status, error) {
+	var fault error
+	answered := 0
+	left := make(map[string][]time.Duration) // by what the keys have for a value
+	for i := range ops {
+		op := &ops[i]
+		if op.Err != nil {
+			fault = op.Err
+			continue
+		}
+		answered++
+		if op.Holder != "" {
+			left[op.Holder] = append(left[op.Holder], op.TTL)
+		}
+	}
+	status := Status{Name: name}
+	for stored, ttls := range left {
+		if len(ttls) < k.majority {
+			continue
+		}
+		slices.Sort(ttls)
+		status.Held = true
+		status.TTL = ttls[len(ttls)-k.majority]
+		if status.TTL != store.Forever {
+			status.Until = time.Now().Add(status.TTL)
+		}
+		status.Value, status.Metadata = splitOwner(strings.TrimPrefix(stored, store.Unnamed))
+		status.Since = sinceOf(status.Value)
+		return status, nil
+	}
+	if answered < k.majority {
+		return status, fault
+	}
+	return status, nil
+}

@@ -1,0 +1,87 @@
+package ctxlock
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// Enlist is a script.
+func (s *valkeyStore) Enlist(ctx context.Context, ops []store.Op) {
+	s.ask(ctx, ops, &enlistScript, func(op *store.Op) []string {
+		return []string{op.Owner, strconv.Itoa(op.Waiters), strconv.FormatInt(op.Validity.Milliseconds(), 10)}
+	})
+}
+
+// Waiting is a script.
+func (s *valkeyStore) Waiting(ctx context.Context, ops []store.Op) {
+	s.ask(ctx, ops, &waitingScript, func(*store.Op) []string { return nil })
+}
+
+// ask runs a script for each op that answers a number.
+func (s *valkeyStore) ask(ctx context.Context, ops []store.Op, of *script, args func(*store.Op) []string) {
+	if len(ops) == 0 {
+		return
+	}
+	for _, whole := range []bool{false, true} {
+		b, batch := s.client.B(), newBatch()
+		for i := range ops {
+			batch.add(of.command(b, whole, []string{ops[i].Key}, args(&ops[i])...))
+		}
+		answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
+		again := false
+		for i := range ops {
+			answers.number(&ops[i])
+			again = again || unknownScript(ops[i].Err)
+		}
+		if !again {
+			return
+		}
+	}
+}
+
+// scanCount is how many keys a server goes through in one step. It does nothing else meanwhile, for some tenths of a millisecond.
+const scanCount = 1000
+
+// Scan is SCAN, on each primary of a cluster.
+func (s *valkeyStore) Scan(ctx context.Context, prefix string, found func(keys []string) bool) error {
+	if !s.cluster {
+		_, err := scan(ctx, s.client, prefix, found)
+		return err
+	}
+	s.topology.learn(s.client)
+	for address, node := range s.client.Nodes() {
+		if !s.topology.isPrimary(address) {
+			continue
+		}
+		if more, err := scan(ctx, node, prefix, found); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan goes through one node's keys. It reports whether to go on with the next.
+func scan(ctx context.Context, node valkey.Client, prefix string, found func(keys []string) bool) (more bool, err error) {
+	for cursor := uint64(0); ; {
+		part, err := node.Do(ctx, node.B().Scan().Cursor(cursor).Match(escapeGlob(prefix)+"*").Count(scanCount).Build()).AsScanEntry()
+		if err != nil {
+			return false, err
+		}
+		if len(part.Elements) > 0 && !found(part.Elements) {
+			return false, nil
+		}
+		if cursor = part.Cursor; cursor == 0 {
+			return true, nil
+		}
+	}
+}
+
+var globEscaper = strings.NewReplacer("\\", "\\\\", "*", "\\*", "?", "\\?", "[", "\\[", "]", "\\]")
+
+// escapeGlob makes a pattern that matches a text.
+func escapeGlob(text string) string { return globEscaper.Replace(text) }

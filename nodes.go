@@ -1,0 +1,288 @@
+package ctxlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ctxlock/ctxlock/internal/jitter"
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// nodes is several independent servers as one store: key i of each lock lives on node i, the rest on the first node.
+type nodes struct {
+	prefix string
+	all    []*node
+
+	life context.Context // ends when Close begins
+	end  context.CancelFunc
+	work sync.WaitGroup // those that are still connecting
+
+	mu     sync.Mutex
+	events func(store.Event) // under mu, as is every change of a node's store
+}
+
+// node is one of them. Until it is connected, everything that is asked of it fails.
+type node struct {
+	address string // for errors
+	store   atomic.Pointer[valkeyStore]
+	fault   atomic.Pointer[error] // why it is not connected
+	restart *restartGuard         // nil unless that is asked for
+}
+
+const (
+	// nodesGrace is how long NewRedlock waits for the others when a majority is connected.
+	nodesGrace = 250 * time.Millisecond
+	// leastReconnect and mostReconnect are the pauses between attempts to connect to a node.
+	leastReconnect, mostReconnect = 100 * time.Millisecond, 5 * time.Second
+)
+
+var errConnecting = fmt.Errorf("%w: still connecting", errUnsent)
+
+// openNodes connects to as many nodes as it takes.
+func openNodes(option RedlockOption, settled LockerOption, d drift) (*nodes, error) {
+	n := &nodes{prefix: settled.KeyPrefix}
+	n.life, n.end = context.WithCancel(context.Background())
+	tried := make(chan *node, len(option.Nodes))
+	for _, client := range option.Nodes {
+		nodeOption := settled
+		nodeOption.ClientOption = client
+		one := &node{address: strings.Join(client.InitAddress, ",")}
+		one.fault.Store(&errConnecting)
+		if option.DelayedRestart {
+			one.restart = &restartGuard{validity: settled.KeyValidity}
+		}
+		n.all = append(n.all, one)
+		n.work.Go(func() { n.connect(one, nodeOption, d, tried) })
+	}
+	if err := n.awaitMajority(tried, int(settled.KeyMajority)); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// awaitMajority waits for the first attempts to connect. It fails if they cannot make a majority any more.
+func (n *nodes) awaitMajority(tried <-chan *node, majority int) error {
+	connected := 0
+	var grace <-chan time.Time
+	for range n.all {
+		select {
+		case one := <-tried:
+			if one.store.Load() != nil {
+				connected++
+			}
+		case <-grace:
+			return nil
+		}
+		if connected == majority && grace == nil {
+			timer := time.NewTimer(nodesGrace)
+			defer timer.Stop()
+			grace = timer.C
+		}
+	}
+	if connected >= majority {
+		return nil
+	}
+	failed := &QuorumError{Needed: majority}
+	for _, one := range n.all {
+		said := NodeError{Node: one.address, Outcome: NodeGranted}
+		if one.store.Load() == nil {
+			said.Outcome, said.Err = NodeFailed, *one.fault.Load()
+		}
+		failed.Nodes = append(failed.Nodes, said)
+	}
+	return fmt.Errorf("ctxlock: connecting: %w", failed)
+}
+
+// connect tries to connect to a node until that succeeds, or the store is closed. It reports its first attempt.
+func (n *nodes) connect(one *node, option LockerOption, d drift, tried chan<- *node) {
+	pause := backoff{first: leastReconnect, most: mostReconnect}
+	for first := true; ; first = false {
+		s, err := openValkeyWithin(n.life, option, d)
+		if err == nil {
+			n.connected(one, s)
+		} else {
+			err = fmt.Errorf("%w: %w", errUnsent, err)
+			one.fault.Store(&err)
+		}
+		if first {
+			tried <- one
+		}
+		if err == nil {
+			return
+		}
+		timer := time.NewTimer(jitter.Between(pause.next()/2, pause.span))
+		select {
+		case <-timer.C:
+		case <-n.life.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// connected puts a node to use. Locks that are held look at it, and take it in.
+func (n *nodes) connected(one *node, s *valkeyStore) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.life.Err() != nil {
+		s.Close()
+		return
+	}
+	if n.events != nil {
+		s.Subscribe(n.events)
+	}
+	one.store.Store(s)
+	if n.events != nil {
+		n.events(store.Event{All: true})
+	}
+}
+
+func (n *nodes) Subscribe(events func(store.Event)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.events = events
+	for _, one := range n.all {
+		if s := one.store.Load(); s != nil {
+			s.Subscribe(events)
+		}
+	}
+}
+
+// indexOf is the node of a key.
+func (n *nodes) indexOf(key string) int {
+	if rest, ok := strings.CutPrefix(key, n.prefix+":"); ok {
+		mark, _, _ := strings.Cut(rest, ":")
+		if i, err := strconv.Atoi(mark); err == nil && i >= 0 && i < len(n.all) {
+			return i
+		}
+	}
+	return 0
+}
+
+// Lane has the node's lanes follow those of the nodes before it.
+func (n *nodes) Lane(key string) int {
+	i := n.indexOf(key)
+	lane := i * clusterLanes
+	if s := n.all[i].store.Load(); s != nil {
+		lane += s.Lane(key)
+	}
+	return lane
+}
+
+// NodeOf is what errors call a key's node.
+func (n *nodes) NodeOf(key string) string { return n.all[n.indexOf(key)].address }
+
+// on makes a request of the node that the ops are for.
+func (n *nodes) on(ops []store.Op, request func(one *node, s *valkeyStore)) {
+	if len(ops) == 0 {
+		return
+	}
+	one := n.all[n.indexOf(ops[0].Key)]
+	s := one.store.Load()
+	if s == nil {
+		failAll(ops, *one.fault.Load())
+		return
+	}
+	request(one, s)
+}
+
+func (n *nodes) Claim(ctx context.Context, ops []store.Op) {
+	n.on(ops, func(one *node, s *valkeyStore) {
+		if one.restart == nil || ops[0].Force || ops[0].Restore {
+			s.Claim(ctx, ops)
+			return
+		}
+		one.restart.claim(ctx, s, ops)
+	})
+}
+
+func (n *nodes) Extend(ctx context.Context, ops []store.Op) {
+	n.on(ops, func(_ *node, s *valkeyStore) { s.Extend(ctx, ops) })
+}
+
+func (n *nodes) Release(ctx context.Context, ops []store.Op) {
+	n.on(ops, func(_ *node, s *valkeyStore) { s.Release(ctx, ops) })
+}
+
+func (n *nodes) Read(ctx context.Context, ops []store.Op) {
+	n.on(ops, func(_ *node, s *valkeyStore) { s.Read(ctx, ops) })
+}
+
+func (n *nodes) Look(ctx context.Context, ops []store.Op) {
+	n.on(ops, func(_ *node, s *valkeyStore) { s.Look(ctx, ops) })
+}
+
+func (n *nodes) Enlist(ctx context.Context, ops []store.Op) {
+	n.on(ops, func(_ *node, s *valkeyStore) { s.Enlist(ctx, ops) })
+}
+
+func (n *nodes) Waiting(ctx context.Context, ops []store.Op) {
+	n.on(ops, func(_ *node, s *valkeyStore) { s.Waiting(ctx, ops) })
+}
+
+// Scan goes through as many nodes as can be reached. If that is a majority, every lock is found that a majority has.
+func (n *nodes) Scan(ctx context.Context, prefix string, found func(keys []string) bool) error {
+	var faults []error
+	more := true
+	for _, one := range n.all {
+		s := one.store.Load()
+		err := *one.fault.Load()
+		if s != nil {
+			err = s.Scan(ctx, prefix, func(keys []string) bool {
+				more = found(keys)
+				return more
+			})
+		}
+		switch {
+		case !more:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			faults = append(faults, fmt.Errorf("%s: %w", one.address, err))
+		}
+	}
+	if len(faults) > len(n.all)/2 {
+		return errors.Join(faults...)
+	}
+	return nil
+}
+
+// Watches tells whether all nodes do that are connected: otherwise polling has to stand in.
+func (n *nodes) Watches() bool {
+	for _, one := range n.all {
+		if s := one.store.Load(); s != nil && !s.Watches() {
+			return false
+		}
+	}
+	return true
+}
+
+// Echoes is the same for all nodes that watch.
+func (n *nodes) Echoes() bool {
+	for _, one := range n.all {
+		if s := one.store.Load(); s != nil && s.Echoes() {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *nodes) Close() {
+	n.end()
+	n.work.Wait()
+	var closing sync.WaitGroup
+	for _, one := range n.all {
+		if s := one.store.Load(); s != nil {
+			closing.Go(s.Close)
+		}
+	}
+	closing.Wait()
+}

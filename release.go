@@ -1,0 +1,160 @@
+package ctxlock
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// cancel is the cancel function.
+func (l *holding) cancel() { _ = l.release() }
+
+// release gives a lock back, and tells what became of that. The first call does the work; others wait for it.
+func (l *holding) release() error {
+	k := l.k
+	l.finish(ErrReleased) // first of all: nobody may hold the lock while this context lives
+	lost := l.lostCause()
+	k.mu.Lock()
+	if done := l.released; done != nil {
+		k.mu.Unlock()
+		<-done
+		return errors.Join(lost, ErrReleased)
+	}
+	l.released = make(chan struct{})
+	defer close(l.released)
+	if k.ended { // Close takes the keys over, and finds them by the books
+		k.mu.Unlock()
+		return ErrLockerClosed
+	}
+	k.retire(l)
+	k.work.Add(1)
+	defer k.work.Done()
+	l.state = lettingGo
+	l.gone = make(chan struct{})
+	l.endBy(k.now() + closeTime)
+	ops := l.releaseOps()
+	validity := l.validity
+	k.mu.Unlock()
+	k.onMajority(ops, majorityRequest{
+		send: func(ops []store.Op) { k.release((*letting)(l), ops) },
+		late: func(ops []store.Op) { k.leave(l.name, unconfirmed(ops), k.now()+validity) },
+		done: func() { l.timer.Stop() },
+	})
+	k.leave(l.name, unconfirmed(ops), k.now()+validity)
+	k.wakeLine(l.name)
+	if lost == nil {
+		lost = k.lostBefore(l, ops)
+	}
+	return errors.Join(lost, k.untold(l, ops, validity))
+}
+
+// lostCause is the cause of the context, if that is a loss.
+func (l *holding) lostCause() error {
+	var lost *LostError
+	if cause := context.Cause(l.Context); errors.As(cause, &lost) && lost.Name == l.name {
+		return cause
+	}
+	return nil
+}
+
+// lostBefore tells, from the answers to the release, whether the lock had been lost before without anybody knowing: too many of its
+// keys were not there to delete. What became of them it asks, since that is rare.
+func (k *locker) lostBefore(l *holding, ops []store.Op) error {
+	missing := 0
+	for i := range ops {
+		if ops[i].Err == nil && !ops[i].Found {
+			missing++
+		}
+	}
+	if missing <= len(ops)-k.majority {
+		return nil
+	}
+	lost := &LostError{Name: l.name, Reason: Deleted}
+	k.mu.Lock()
+	for i := range l.keys {
+		if l.keys[i].standing != taken {
+			l.keys[i].standing = gone
+		}
+	}
+	if l.ranOut() {
+		lost.Reason = Expired
+	}
+	k.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), k.patience.now())
+	defer cancel()
+	found := make([]store.Op, len(ops))
+	for i := range ops {
+		found[i] = store.Op{Key: ops[i].Key, Owner: l.owner}
+	}
+	k.onMajority(found, majorityRequest{send: func(ops []store.Op) { k.store.Read(ctx, ops) }})
+	for i := range found {
+		if found[i].Err == nil && found[i].Holder != "" {
+			lost.Reason = Taken
+		}
+	}
+	return lost
+}
+
+// untold is the error of a release that so many servers have not confirmed that the lock may still stand in others' way.
+func (k *locker) untold(l *holding, ops []store.Op, validity time.Duration) error {
+	var why error
+	silent := 0
+	for i := range ops {
+		if err := ops[i].Err; err != nil {
+			silent++
+			why = err
+		}
+	}
+	if silent <= len(ops)-k.majority {
+		return nil
+	}
+	if isContextError(why) {
+		why = errNoAnswer
+	}
+	return &ReleaseError{Name: l.name, Until: time.Now().Add(validity), Err: why}
+}
+
+// releaseOps is what gives all the keys back, whatever is known of them. Under k.mu.
+func (l *holding) releaseOps() []store.Op {
+	for i := range l.keys {
+		l.ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
+	}
+	if l.wakes {
+		l.ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
+	}
+	return l.ops
+}
+
+// letting is a lock as the context of its own release. It ends when the time for that is over.
+type letting holding
+
+// Deadline is context.Context's; the timer is the lock's own.
+func (l *letting) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done is closed when the time for letting go is over.
+func (l *letting) Done() <-chan struct{} { return l.gone }
+
+// Err says whether it is.
+func (l *letting) Err() error {
+	select {
+	case <-l.gone:
+		return errNoAnswer
+	default:
+		return nil
+	}
+}
+
+// Value is context.Context's.
+func (l *letting) Value(any) any { return nil }
+
+// unconfirmed picks the releases that have no answer, to be asked again.
+func unconfirmed(ops []store.Op) (rest []store.Op) {
+	for i := range ops {
+		if op := &ops[i]; op.Err != nil && op.Err != errNotYet && !store.IsPermanent(op.Err) {
+			rest = append(rest, store.Op{Key: op.Key, Owner: op.Owner, Wake: op.Wake})
+		}
+	}
+	return rest
+}

@@ -1,0 +1,108 @@
+package ctxlock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// restartGuard keeps a node that has lost its data from being counted on until whoever held a lock on it before has stopped to believe
+// in that (Redlock's delayed restart). A restart breaks every connection, so it is enough to ask after each break: by its run ID
+// the server is told from the one before, and on first contact its uptime says how long ago it started. That it was
+// emptied it tells by itself, to those who track keys.
+type restartGuard struct {
+	validity time.Duration
+
+	mu      sync.Mutex
+	asked   bool          // the rest is known
+	losses  int64         // connections that had been lost when the server was asked last
+	flushes int64         // how often it had been emptied then
+	runID   string        // which run of the server answered
+	until   time.Duration // no claims before that, by the store's clock
+}
+
+var errNoInfo = errors.New("the server does not say since when it runs: DelayedRestart needs INFO")
+
+// claim is the store's, unless the node is not to be counted on.
+func (g *restartGuard) claim(ctx context.Context, s *valkeyStore, ops []store.Op) {
+	if err := g.check(ctx, s); err != nil {
+		failAll(ops, err)
+		return
+	}
+	before := s.lanes[0].losses.Load()
+	s.Claim(ctx, ops)
+	if s.lanes[0].losses.Load() == before {
+		return
+	}
+	// It may be another run that answered than the one that was checked.
+	if err := g.check(ctx, s); err != nil {
+		for i := range ops {
+			if ops[i].Err == nil && (ops[i].Mine() || ops[i].Holder == "") {
+				ops[i].Err, ops[i].Unknown = err, true
+			}
+		}
+	}
+}
+
+// check gives an error while the node is not to be counted on. It asks the server if the connection was lost since it did last.
+func (g *restartGuard) check(ctx context.Context, s *valkeyStore) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	losses, flushes := s.lanes[0].losses.Load(), s.tracker.flushes.Load()
+	if !g.asked || g.losses != losses {
+		if err := g.ask(ctx, s); err != nil {
+			return err
+		}
+	}
+	if flushes != g.flushes {
+		g.until = s.now() + g.longest(s)
+	}
+	g.losses, g.flushes = losses, flushes
+	if left := g.until - s.now(); left > 0 {
+		return fmt.Errorf("the node has lost its data: not counted on for another %v", left.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// longest is how long anybody may believe in a lock that was on the node.
+func (g *restartGuard) longest(s *valkeyStore) time.Duration {
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	return max(g.validity, s.clock.longest)
+}
+
+// ask finds out which run of the server this is. Under g.mu.
+func (g *restartGuard) ask(ctx context.Context, s *valkeyStore) error {
+	batch := newBatch()
+	batch.add(s.client.B().Info().Section("server").Build())
+	var said store.Op
+	answers := answers{ctx: ctx, results: s.lanes[0].do(ctx, "", batch)}
+	text, err := answers.value(&said)
+	if err != nil {
+		return said.Err
+	}
+	fields := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			fields[name] = value
+		}
+	}
+	seconds, err := strconv.ParseInt(fields["uptime_in_seconds"], 10, 64)
+	if err != nil || fields["run_id"] == "" || seconds < 0 {
+		return store.Permanent(errNoInfo)
+	}
+	switch longest := g.longest(s); {
+	case g.asked && g.runID != fields["run_id"]:
+		g.until = s.now() + longest
+	case !g.asked && seconds <= mostSeconds && time.Duration(seconds)*time.Second < longest:
+		g.until = s.now() + longest - time.Duration(seconds)*time.Second
+	}
+	g.asked, g.runID = true, fields["run_id"]
+	return nil
+}
