@@ -51,7 +51,8 @@ func (s *valkeyStore) confirmTogether(ctx context.Context, ops []*store.Op) {
 		}
 		commands = append(commands, extendScript.command(b, true, []string{op.Key}, op.Owner, verb, life.value))
 	}
-	patience := max(s.patience-s.patience/8, time.Millisecond) // so that its answer comes within the attempt
+	patience := min(s.patience, s.clock.drift.windowOf(ops[0].Validity))
+	patience = max(patience-patience/4, time.Millisecond) // so that the answer comes within the attempt
 	wanted := int64(ops[0].Replicas)
 	commands = append(commands, b.Wait().Numreplicas(wanted).Timeout(patience.Milliseconds()).Build())
 	results := s.onOwnConnection(ctx, commands)
