@@ -18,7 +18,12 @@
 // stopped for longer than the margin between checking its context and acting.
 //
 // Where that is not enough, because a process may be stopped or a server may lose what it has acknowledged, the resource that
-// the lock guards has to check who writes to it.
+// the lock guards has to check who writes to it, by the fencing token of the lock: see Lock.Token and package fence.
+//
+// # Beyond the drop-in calls
+//
+// Locker.Acquire takes a lock on terms of the caller's own and gives a handle, Lock, in place of the cancel function;
+// Locker.AcquireAll takes several at once. NewRedlock makes a Locker on independent servers. Locker.Look and Locker.List say who holds what.
 //
 // # How it works
 //

@@ -94,3 +94,86 @@ func ExampleLocker_withContext() {
 	fmt.Println(errors.Is(err, context.DeadlineExceeded), errors.Is(err, ctxlock.ErrNotLocked))
 	// Output: true true
 }
+
+// A handle in place of the cancel function, with a fencing token for the resource to check.
+func ExampleLocker_acquire() {
+	locker, _ := memlock.New(ctxlock.LockerOption{})
+	defer locker.Close()
+
+	ctx, lock, err := locker.Acquire(context.Background(), "invoice/4711", ctxlock.AcquireOption{
+		Metadata: "batch 12",
+		Fencing:  true,
+		Retry:    ctxlock.LimitRetries(5, ctxlock.RetryExponential(50*time.Millisecond, time.Second)),
+	})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer lock.Release(context.Background()) // also when ctx has ended; see Lock.Release for what comes back
+
+	fmt.Println(lock.Name(), lock.Metadata(), lock.Valid(), lock.Token() > 0, ctx.Err())
+	// Output: invoice/4711 batch 12 true true <nil>
+}
+
+// Two accounts are locked together, whatever order callers name them in.
+func ExampleLocker_acquireAll() {
+	locker, _ := memlock.New(ctxlock.LockerOption{})
+	defer locker.Close()
+
+	ctx, both, err := locker.AcquireAll(context.Background(), []string{"account/7", "account/3"}, ctxlock.AcquireOption{})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer both.Release(context.Background())
+	for _, lock := range both.Each() {
+		fmt.Println(lock.Name())
+	}
+	fmt.Println(ctx.Err())
+	// Output:
+	// account/7
+	// account/3
+	// <nil>
+}
+
+// A lock on three servers that do not know of each other: it stands while two of them stand by it.
+func ExampleNewRedlock() {
+	work := func(ctx context.Context) error {
+		locker, err := ctxlock.NewRedlock(ctxlock.RedlockOption{
+			Nodes: []valkey.ClientOption{
+				{InitAddress: []string{"10.0.0.1:6379"}},
+				{InitAddress: []string{"10.0.0.2:6379"}},
+				{InitAddress: []string{"10.0.0.3:6379"}},
+			},
+			DelayedRestart: true,
+		})
+		if err != nil {
+			return err
+		}
+		defer locker.Close()
+		ctx, cancel, err := locker.WithContext(ctx, "invoice/4711")
+		if err != nil {
+			return err
+		}
+		defer cancel()
+		return pay(ctx)
+	}
+	_ = work
+}
+
+// Who holds what.
+func ExampleLocker_list() {
+	locker, _ := memlock.New(ctxlock.LockerOption{})
+	defer locker.Close()
+	_, lock, _ := locker.Acquire(context.Background(), "nightly report", ctxlock.AcquireOption{Metadata: "host 7"})
+	defer lock.Release(context.Background())
+
+	for status, err := range locker.List(context.Background()) {
+		if err != nil {
+			log.Print(err)
+			break
+		}
+		fmt.Println(status.Name, status.Metadata, status.Waiting)
+	}
+	// Output: nightly report host 7 0
+}

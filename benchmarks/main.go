@@ -35,6 +35,8 @@ var all = []benchmark{
 	{"held locks", heldLocks},
 	{"idle waiters", idleWaiters},
 	{"allocations", allocations},
+	{"handles", handles},
+	{"failover", failover},
 	{"paths", paths},
 }
 
