@@ -3,6 +3,7 @@ package ctxlock
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"time"
 
@@ -125,7 +126,7 @@ func (a *answers) number(op *store.Op) {
 		a.fail(op, err)
 		return
 	}
-	op.Waiting = int(n)
+	op.Waiting = int32(min(n, math.MaxInt32))
 }
 
 func (a *answers) look(op *store.Op) {

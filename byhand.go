@@ -73,17 +73,18 @@ func (l *holding) extendedSince(asked time.Duration) (done bool, err error) {
 
 // listen gives a channel that is closed with the next answer, or when the lock ends. Under k.mu.
 func (l *holding) listen() <-chan struct{} {
-	if l.answered == nil {
-		l.answered = make(chan struct{})
+	a := l.heard()
+	if a.answered == nil {
+		a.answered = make(chan struct{})
 	}
-	return l.answered
+	return a.answered
 }
 
 // wakeWaiting tells those who listen. Under k.mu.
 func (l *holding) wakeWaiting() {
-	if l.answered != nil {
-		close(l.answered)
-		l.answered = nil
+	if a := l.audience; a != nil && a.answered != nil {
+		close(a.answered)
+		a.answered = nil
 	}
 }
 
@@ -93,9 +94,9 @@ func (l *holding) keep(w *watcher) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if w != nil {
-		l.watchers = append(l.watchers, w)
-		if l.told != nil {
-			w.hear(l.told)
+		l.heard().watchers = append(l.heard().watchers, w)
+		if lost := l.lostCause(); lost != nil && l.audience.told {
+			w.hear(lost)
 		}
 	}
 	l.keepers++
@@ -110,7 +111,9 @@ func (l *holding) keep(w *watcher) {
 func (l *holding) unkeep(w *watcher) {
 	k := l.k
 	k.mu.Lock()
-	l.watchers = slices.DeleteFunc(l.watchers, func(other *watcher) bool { return other == w })
+	if w != nil {
+		l.audience.watchers = slices.DeleteFunc(l.audience.watchers, func(other *watcher) bool { return other == w })
+	}
 	l.keepers--
 	if l.keepers == 0 && !l.open && !l.handed {
 		k.agenda.remove(l)
@@ -126,7 +129,28 @@ func (l *holding) unkeep(w *watcher) {
 
 // tell passes an error on to all who watch the lock. Under k.mu.
 func (l *holding) tell(err error) {
-	for _, w := range l.watchers {
+	if l.audience == nil {
+		return
+	}
+	if _, lost := err.(*LostError); lost {
+		l.audience.told = true
+	}
+	for _, w := range l.audience.watchers {
 		w.hear(err)
 	}
+}
+
+// audience is who wants to know what becomes of a lock. Few do, and locks are many. Under k.mu.
+type audience struct {
+	answered chan struct{} // closed, and forgotten, with the next answer or end; nil if nobody waits for that
+	watchers []*watcher
+	told     bool // of the loss
+}
+
+// heard is the lock's audience, which there is from then on. Under k.mu.
+func (l *holding) heard() *audience {
+	if l.audience == nil {
+		l.audience = &audience{}
+	}
+	return l.audience
 }

@@ -116,10 +116,13 @@ func (k *locker) settle(ctx context.Context, l *holding) (*holding, setback) {
 	if !l.terms.Fencing || len(l.keys) == 1 {
 		return l, setback{}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, k.patience.now(), errNoAnswer)
+	asked, cancel := context.WithTimeoutCause(ctx, k.patience.now(), errNoAnswer)
 	defer cancel()
-	if err := l.extend(ctx, l.terms.validity); err != nil {
-		l.cancel()
+	if err := l.extend(asked, l.terms.validity); err != nil {
+		k.cancelAll(ctx, []*holding{l})
+		if isContextError(err) && ctx.Err() == nil {
+			err = errNoAnswer
+		}
 		return nil, setback{err: fmt.Errorf("ctxlock: %s: the fencing token is not on a majority: %w", quote(l.name), err)}
 	}
 	return l, setback{}
@@ -244,7 +247,7 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 		}
 		l.book(i, sent, &ops[j])
 	}
-	l.unanswered -= len(ops)
+	l.unanswered -= int32(len(ops))
 	k.judge(l, sent)
 	k.mu.Unlock()
 }
@@ -294,7 +297,7 @@ func (k *locker) judge(l *holding, sent time.Duration) {
 		l.believe()
 	case l.count(mine) >= k.majority:
 		k.begin(l, sent)
-	case l.count(mine)+l.unanswered < k.majority:
+	case l.count(mine)+int(l.unanswered) < k.majority:
 		l.giveUp()
 	}
 }

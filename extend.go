@@ -28,7 +28,7 @@ const (
 type target struct {
 	l    *holding
 	i    int
-	turn int // which of the lock's rounds
+	turn int32 // which of the lock's rounds
 }
 
 // upkeep extends and sweeps until the locker is closed.
@@ -103,7 +103,7 @@ func (k *locker) dueTargets(now time.Duration) []target {
 			targets = append(targets, target{l, i, l.turn + 1})
 		}
 		l.turn++
-		l.asking, l.good, l.open = len(l.keys), 0, true
+		l.asking, l.good, l.open = int32(len(l.keys)), 0, true
 	}
 	return targets
 }
@@ -207,9 +207,9 @@ func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *Lost
 	switch {
 	case !l.open: // a late answer
 		k.restoreGone(l)
-	case l.good >= k.majority:
+	case int(l.good) >= k.majority:
 		k.nextTurn(l, sent)
-	case l.good+l.asking < k.majority:
+	case int(l.good+l.asking) < k.majority:
 		if l.renewing {
 			l.tell(l.notExtended())
 		}

@@ -54,20 +54,18 @@ type holding struct {
 	state      state
 	validity   time.Duration // how long an extension lets the keys live
 	interval   time.Duration // how often it is extended
-	keepers    int           // how many want it extended in the background
+	keepers    int32         // how many want it extended in the background
 	renewing   bool          // the round that is under way extends; else it only looks
 	handed     bool          // somebody waits for the next round, and that is to extend
-	answered   chan struct{} // closed, and forgotten, with the next answer or end; nil if nobody waits for that
-	watchers   []*watcher
-	told       error         // the loss, once the watchers have been told
+	audience   *audience     // nil unless somebody wants to know
 	ends       time.Duration // when the present state has to end
 	fires      time.Duration // when timer fires next, or never
 	keys       []lockKey
-	unanswered int           // keys that still owe an answer to the claim
-	turn       int           // counts rounds of extension
+	unanswered int32         // keys that still owe an answer to the claim
+	turn       int32         // counts rounds of extension
 	open       bool          // the round is not decided yet
-	asking     int           // its requests that have no answer yet
-	good       int           // its answers that confirm the lock
+	asking     int32         // its requests that have no answer yet
+	good       int32         // its answers that confirm the lock
 	again      bool          // something happened since the last look was sent: look again
 	wakes      bool          // somebody may be waiting on the wake key: delete it on release
 	due        time.Duration // when to extend next, while on the agenda
@@ -119,7 +117,7 @@ func (k *locker) newHolding(ctx context.Context, name string, t *terms) (*holdin
 		l.keepers = 1
 	}
 	if t.OnError != nil {
-		l.watchers = []*watcher{{tell: t.OnError}}
+		l.audience = &audience{watchers: []*watcher{{tell: t.OnError}}}
 	}
 	l.Context, l.end = context.WithCancelCause(ctx)
 	n := k.keys()
@@ -128,7 +126,7 @@ func (k *locker) newHolding(ctx context.Context, name string, t *terms) (*holdin
 	} else {
 		l.keys, l.ops = make([]lockKey, n), make([]store.Op, n)
 	}
-	l.unanswered = n
+	l.unanswered = int32(n)
 	l.nameKeys(owner)
 	return l, nil
 }
@@ -300,7 +298,6 @@ func (l *holding) lost(cause *LostError) {
 	l.finish(cause)
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
-	l.told = cause
 	l.tell(cause)
 }
 

@@ -2,6 +2,7 @@ package ctxlock
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/ctxlock/ctxlock/store"
@@ -14,23 +15,29 @@ const (
 	// noteAfter is how long a line has to stand to be noted, and how often upkeep looks for what has changed.
 	noteAfter = 250 * time.Millisecond
 	// noteLife is how long a note lives, and noteAgain how often it is renewed.
-	noteLife  = time.Minute
+	noteLife  = 30 * time.Second
 	noteAgain = noteLife / 3
 )
 
-// noted is a note that stands on a list.
-type noted struct {
-	count int
-	at    time.Duration // when it was last written
+// note is what stands on a list, or may. There is one from when a line is noted until it is certain that nothing of it is left.
+type note struct {
+	count int           // none: it is being taken back
+	at    time.Duration // when that was written last
+	late  bool          // an earlier request was not answered, so it may still come
+	until time.Duration // nothing is left of it then in any case
 }
 
 // lineChanged has upkeep look at the lines, in a while, or at once if one is gone that was noted. Under k.mu.
 func (k *locker) lineChanged(name string) {
-	_, noted := k.noted[name]
 	due := k.now() + noteAfter
-	if noted && k.lines[name] == nil {
+	if k.notes[name] != nil && k.lines[name] == nil {
 		due -= noteAfter
 	}
+	k.lookAtLines(due)
+}
+
+// lookAtLines has upkeep look at the lines no later than that. Under k.mu.
+func (k *locker) lookAtLines(due time.Duration) {
 	if due < k.notesDue {
 		k.notesDue = due
 		if due < k.wakeAt {
@@ -44,70 +51,88 @@ func (k *locker) dueNotes(now time.Duration) time.Duration {
 	if now < k.notesDue {
 		return k.notesDue
 	}
-	next := never
+	k.notesDue = never
+	if k.noting { // it looks again when it is done
+		return never
+	}
+	var names []string
+	var ops []store.Op
+	write := func(name string, n *note, count int) {
+		n.count, n.at = count, now
+		if count > 0 {
+			n.until = now + noteLife + lateFor
+		}
+		names, ops = append(names, name), append(ops, k.noteOp(name, n))
+	}
 	for name, queue := range k.lines {
-		note, was := k.noted[name]
-		due := queue.since + noteAfter
-		if was {
-			due = note.at + noteAgain
-		}
+		n := k.notes[name]
 		switch {
-		case due <= now || was && note.count != len(queue.waiters):
-			k.note(name, noted{len(queue.waiters), now})
-			next = min(next, now+noteAgain)
+		case n == nil && now < queue.since+noteAfter:
+			k.notesDue = min(k.notesDue, queue.since+noteAfter)
+		case n == nil:
+			n = &note{}
+			k.notes[name] = n
+			fallthrough
+		case n.count != len(queue.waiters) || now >= n.at+noteAgain:
+			write(name, n, len(queue.waiters))
+			k.notesDue = min(k.notesDue, now+noteAgain)
 		default:
-			next = min(next, due)
+			k.notesDue = min(k.notesDue, n.at+noteAgain)
 		}
 	}
-	for name := range k.noted {
-		if k.lines[name] == nil {
-			k.note(name, noted{})
+	for name, n := range k.notes {
+		switch {
+		case k.lines[name] != nil:
+		case now >= n.until:
+			delete(k.notes, name)
+		case n.count > 0 || now >= n.at+n.pause():
+			write(name, n, 0)
+		default:
+			k.notesDue = min(k.notesDue, n.at+n.pause())
 		}
 	}
-	k.notesDue = next
-	return next
+	if len(ops) > 0 {
+		k.noting = k.spawnLocked(func() { k.writeNotes(names, ops) })
+	}
+	return k.notesDue
 }
 
-// note has a note written; one of nothing takes it back. Under k.mu.
-func (k *locker) note(name string, n noted) {
-	if n.count == 0 {
-		delete(k.noted, name)
-	} else {
-		k.noted[name] = n
+// pause is how long after a note was taken back to see whether that has to be done again.
+func (n *note) pause() time.Duration {
+	if n.late {
+		return 4 * noteAfter
 	}
-	k.toNote[name] = n.count
-	if !k.noting {
-		k.noting = k.spawnLocked(k.writeNotes)
-	}
+	return noteAfter
 }
 
-// writeNotes writes what is to be noted, one request after the other, so that a newer note does not come before an older one.
-func (k *locker) writeNotes() {
-	for {
-		k.mu.Lock()
-		ops := k.notes(k.toNote)
-		clear(k.toNote)
-		k.noting = len(ops) > 0
-		k.mu.Unlock()
-		if len(ops) == 0 {
-			return
+// noteOp is the request to write a note. Under k.mu.
+func (k *locker) noteOp(name string, n *note) store.Op {
+	return store.Op{Key: listKeyOf(k.prefix, name), Owner: k.id, Waiters: int32(min(n.count, math.MaxInt32)), Validity: noteLife}
+}
+
+// writeNotes writes notes, and sees what came of it. One batch goes out at a time, so that an older note does not come after a newer one.
+func (k *locker) writeNotes(names []string, ops []store.Op) {
+	ctx, cancel := context.WithTimeout(k.life, k.patience.now())
+	defer cancel()
+	k.enlist(ctx, ops)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i := range ops {
+		op := &ops[i]
+		n := k.notes[names[i]]
+		switch {
+		case n == nil:
+		case op.Unknown:
+			n.late = true
+		case op.Waiters == 0 && n.count == 0 && (op.Err == nil && !n.late || store.IsPermanent(op.Err)):
+			delete(k.notes, names[i])
 		}
-		ctx, cancel := context.WithTimeout(k.life, k.patience.now())
-		k.enlist(ctx, ops)
-		cancel()
 	}
+	k.noting = false
+	k.lookAtLines(k.now() + noteAfter)
 }
 
-// notes makes requests of counts by name.
-func (k *locker) notes(counts map[string]int) []store.Op {
-	ops := make([]store.Op, 0, len(counts))
-	for name, count := range counts {
-		ops = append(ops, store.Op{Key: listKeyOf(k.prefix, name), Owner: k.id, Waiters: count, Validity: noteLife})
-	}
-	return ops
-}
-
-// enlist writes notes. What fails is not tried again before its next turn: permissions may be missing.
+// enlist writes notes. What fails waits for its next turn.
 func (k *locker) enlist(ctx context.Context, ops []store.Op) {
 	k.onLanes(ops, func(ops []store.Op) { k.store.Enlist(ctx, ops) })
 }
@@ -115,13 +140,11 @@ func (k *locker) enlist(ctx context.Context, ops []store.Op) {
 // takeBackNotes is what Close does about them.
 func (k *locker) takeBackNotes(ctx context.Context) {
 	k.mu.Lock()
-	for name := range k.noted {
-		k.toNote[name] = 0
+	var ops []store.Op
+	for name, n := range k.notes {
+		n.count = 0
+		ops = append(ops, k.noteOp(name, n))
 	}
-	for name := range k.toNote {
-		k.toNote[name] = 0
-	}
-	ops := k.notes(k.toNote)
 	k.mu.Unlock()
 	k.enlist(ctx, ops)
 }

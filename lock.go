@@ -297,7 +297,7 @@ func (l *Lock) Release(ctx context.Context) error {
 	}
 	errs[0] = all[0].release()
 	calls.Wait()
-	if len(all) > 1 && allAre(errs, ErrReleased) {
+	if allAre(errs, ErrReleased) {
 		return ErrReleased
 	}
 	return errors.Join(errs...)

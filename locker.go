@@ -141,12 +141,11 @@ type locker struct {
 	lines     map[string]*line    // by name: who waits
 	agenda    agenda              // held locks, by when they are to be extended
 	leftovers map[*leftover]struct{}
-	remains   map[string]int // owner values that leftovers have, with how many have each
-	wakeAt    time.Duration  // when upkeep looks at the agenda next
-	noted     map[string]noted
-	toNote    map[string]int // counts that are to be noted, by name
-	noting    bool           // writeNotes runs
-	notesDue  time.Duration  // when to look whether there is something to note
+	remains   map[string]int   // owner values that leftovers have, with how many have each
+	wakeAt    time.Duration    // when upkeep looks at the agenda next
+	notes     map[string]*note // by name: what stands on lists of who waits
+	noting    bool             // writeNotes runs
+	notesDue  time.Duration    // when to look whether there is something to note
 }
 
 func newLocker(s store.Store, option LockerOption, d drift) *locker {
@@ -165,8 +164,7 @@ func newLocker(s store.Store, option LockerOption, d drift) *locker {
 		lines:     make(map[string]*line),
 		leftovers: make(map[*leftover]struct{}),
 		remains:   make(map[string]int),
-		noted:     make(map[string]noted),
-		toNote:    make(map[string]int),
+		notes:     make(map[string]*note),
 		notesDue:  never,
 	}
 	k.names, _ = s.(naming)

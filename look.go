@@ -160,7 +160,7 @@ func (k *locker) lookFor(ctx context.Context, names []string) ([]Status, error) 
 		default:
 			return nil, fmt.Errorf("ctxlock: %s: %w", quote(name), err)
 		}
-		status.Waiting = lists[i].Waiting // zero if that could not be read, as without permission for scripts
+		status.Waiting = int(lists[i].Waiting) // zero if that could not be read, as without permission for scripts
 		all[i] = status
 	}
 	return all, nil

@@ -13,7 +13,7 @@ import (
 // Enlist is a script.
 func (s *valkeyStore) Enlist(ctx context.Context, ops []store.Op) {
 	s.ask(ctx, ops, &enlistScript, func(op *store.Op) []string {
-		return []string{op.Owner, strconv.Itoa(op.Waiters), strconv.FormatInt(op.Validity.Milliseconds(), 10)}
+		return []string{op.Owner, strconv.Itoa(int(op.Waiters)), strconv.FormatInt(op.Validity.Milliseconds(), 10)}
 	})
 }
 

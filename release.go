@@ -3,6 +3,7 @@ package ctxlock
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/ctxlock/ctxlock/store"
@@ -10,6 +11,31 @@ import (
 
 // cancel is the cancel function.
 func (l *holding) cancel() { _ = l.release() }
+
+// cancelAll gives back locks that will not be handed out, all at once. It returns when that is done, or at the latest when ctx ends
+// or the servers take longer than usual; then it goes on in the background.
+func (k *locker) cancelAll(ctx context.Context, locks []*holding) {
+	done := make(chan struct{})
+	var calls sync.WaitGroup
+	for _, l := range locks {
+		l.finish(ErrReleased)
+		calls.Add(1)
+		if !k.spawn(func() { defer calls.Done(); l.cancel() }) {
+			calls.Done() // Close does it
+		}
+	}
+	go func() {
+		calls.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(max(leastGrace, k.patience.trips(4)))
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
 
 // release gives a lock back, and tells what became of that. The first call does the work; others wait for it.
 func (l *holding) release() error {
@@ -20,7 +46,7 @@ func (l *holding) release() error {
 	if done := l.released; done != nil {
 		k.mu.Unlock()
 		<-done
-		return errors.Join(lost, ErrReleased)
+		return ErrReleased
 	}
 	l.released = make(chan struct{})
 	defer close(l.released)
@@ -37,11 +63,7 @@ func (l *holding) release() error {
 	ops := l.releaseOps()
 	validity := l.validity
 	k.mu.Unlock()
-	k.onMajority(ops, majorityRequest{
-		send: func(ops []store.Op) { k.release((*letting)(l), ops) },
-		late: func(ops []store.Op) { k.leave(l.name, unconfirmed(ops), k.now()+validity) },
-		done: func() { l.timer.Stop() },
-	})
+	k.letGoOf(l, ops, validity)
 	k.leave(l.name, unconfirmed(ops), k.now()+validity)
 	k.wakeLine(l.name)
 	if lost == nil {
@@ -50,10 +72,24 @@ func (l *holding) release() error {
 	return errors.Join(lost, k.untold(l, ops, validity))
 }
 
+// letGoOf has the servers told. What they say when it was decided already is booked in the background.
+func (k *locker) letGoOf(l *holding, ops []store.Op, validity time.Duration) {
+	if byLane(k.store, ops) == nil {
+		k.release((*letting)(l), ops)
+		l.timer.Stop()
+		return
+	}
+	k.onMajority(ops, majorityRequest{
+		send: func(ops []store.Op) { k.release((*letting)(l), ops) },
+		late: func(ops []store.Op) { k.leave(l.name, unconfirmed(ops), k.now()+validity) },
+		done: func() { l.timer.Stop() },
+	})
+}
+
 // lostCause is the cause of the context, if that is a loss.
 func (l *holding) lostCause() error {
-	var lost *LostError
-	if cause := context.Cause(l.Context); errors.As(cause, &lost) && lost.Name == l.name {
+	cause := context.Cause(l.Context)
+	if lost, ok := cause.(*LostError); ok && lost.Name == l.name { // not one of the lock that this one was taken under
 		return cause
 	}
 	return nil

@@ -34,7 +34,7 @@ var (
 		text: `local v=redis.call("GET",KEYS[1]) ` +
 			`if v and v~=ARGV[1] and ARGV[4]~="1" then return {v,0,"0"} end ` +
 			`local c=tonumber(redis.call("GET",KEYS[2]) or 0) ` +
-			`if not c or c<0 or c>9e15 or tonumber(ARGV[5])>9e15 then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
+			`if not c or c~=c or c<0 or c>9e15 or tonumber(ARGV[5])>9e15 then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
 			`if v==ARGV[1] and c>0 and c>tonumber(ARGV[5]) then return {v,0,string.format("%.0f",c)} end ` +
 			`local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
 			`local token=math.max(c+1,math.min(now,9e15),ARGV[5]+1) ` +
@@ -42,28 +42,30 @@ var (
 			`local k=string.format("%.0f",token) ` +
 			`redis.call("SET",KEYS[2],k,"PX",string.format("%.0f",math.max(token-now,0)/1000+3600000)) ` +
 			`return {ARGV[1],s,k}`,
-		sha1: "4722d49efee02ba08fb90691c4b70812a72e6969",
+		sha1: "7fd0d5588e9e9fd0dd4cb0172784cd1a8b5d4b43",
 	}
 	// raiseScript is extendScript that raises the counter to a token as well.
 	raiseScript = script{
 		text: `local v=redis.call("GET",KEYS[1]) if v==ARGV[1] then ` +
 			`local c=tonumber(redis.call("GET",KEYS[2]) or 0) ` +
-			`if not c then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
+			`if not c or c~=c then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
 			`if c<tonumber(ARGV[4]) then local t=redis.call("TIME") ` +
 			`redis.call("SET",KEYS[2],ARGV[4],"PX",string.format("%.0f",math.max(ARGV[4]-t[1]*1000000-t[2],0)/1000+3600000)) end ` +
 			`redis.call(ARGV[2],KEYS[1],ARGV[3]) end return v`,
-		sha1: "ed59a2cf91bef8127a9c8c44f4909265373f3cf1",
+		sha1: "3a6857e5739de7ee9d5d521ad19b3d2cbee52eeb",
 	}
 
 	// enlistScript notes how many somebody stands for, and until when, and forgets those whose time is over.
 	enlistScript = script{
-		text: `local t=redis.call("TIME") local now=t[1]*1000+t[2]/1000 ` +
+		text: `local t=redis.call("TIME") local now=t[1]*1000+t[2]/1000 local last=now+ARGV[3] ` +
+			`if ARGV[2]=="0" then last=now end ` +
 			`local all=redis.call("HGETALL",KEYS[1]) ` +
-			`for i=2,#all,2 do local e=tonumber(string.match(all[i]," (%d+)$")) if not e or e<now then redis.call("HDEL",KEYS[1],all[i-1]) end end ` +
-			`if ARGV[2]=="0" then redis.call("HDEL",KEYS[1],ARGV[1]) return 0 end ` +
-			`redis.call("HSET",KEYS[1],ARGV[1],ARGV[2].." "..string.format("%.0f",now+ARGV[3])) ` +
-			`return redis.call("PEXPIRE",KEYS[1],ARGV[3])`,
-		sha1: "0695d08565932cb295e343b0212023da497396f0",
+			`for i=1,#all,2 do local e=tonumber(string.match(all[i+1]," (%d+)$")) ` +
+			`if not e or e<now then redis.call("HDEL",KEYS[1],all[i]) elseif all[i]~=ARGV[1] then last=math.max(last,e) end end ` +
+			`if ARGV[2]=="0" then redis.call("HDEL",KEYS[1],ARGV[1]) ` +
+			`else redis.call("HSET",KEYS[1],ARGV[1],ARGV[2].." "..string.format("%.0f",now+ARGV[3])) end ` +
+			`return redis.call("PEXPIRE",KEYS[1],string.format("%.0f",last-now+1))`,
+		sha1: "3bbe5de3b53546f26994c4973d4a4d6a84febad1",
 	}
 	// waitingScript counts for how many those on the list stand.
 	waitingScript = script{

@@ -159,7 +159,7 @@ func (g *gathering) together(ctx context.Context, first int) (*bundle, int, erro
 	errs := make([]error, len(g.names))
 	if first >= 0 {
 		if taken[first], errs[first] = g.wait(b, first, never); errs[first] != nil {
-			return g.letGo(b, taken, first, errs[first])
+			return g.letGo(ctx, b, taken, first, errs[first])
 		}
 	}
 	var calls sync.WaitGroup
@@ -175,7 +175,7 @@ func (g *gathering) together(ctx context.Context, first int) (*bundle, int, erro
 	}
 	calls.Wait()
 	if missing := g.worst(errs); missing >= 0 {
-		return g.letGo(b, taken, missing, errs[missing])
+		return g.letGo(ctx, b, taken, missing, errs[missing])
 	}
 	b.members = taken
 	return b, -1, nil
@@ -201,7 +201,7 @@ func (g *gathering) oneByOne(ctx context.Context) (*bundle, int, error) {
 	for _, i := range g.order {
 		var err error
 		if taken[i], err = g.wait(b, i, most); err != nil {
-			return g.letGo(b, taken, i, err)
+			return g.letGo(ctx, b, taken, i, err)
 		}
 		most = jitter.Between(g.terms.validity/2, g.terms.validity)
 	}
@@ -241,14 +241,8 @@ func (g *gathering) policy(most time.Duration) RetryPolicy {
 }
 
 // letGo gives back what was taken, all at once, because one name could not be had, and passes that on.
-func (g *gathering) letGo(b *bundle, taken []*holding, missing int, err error) (*bundle, int, error) {
+func (g *gathering) letGo(ctx context.Context, b *bundle, taken []*holding, missing int, err error) (*bundle, int, error) {
 	b.end(err)
-	var calls sync.WaitGroup
-	for _, l := range taken {
-		if l != nil {
-			calls.Go(l.cancel)
-		}
-	}
-	calls.Wait()
+	g.k.cancelAll(ctx, slices.DeleteFunc(taken, func(l *holding) bool { return l == nil }))
 	return nil, missing, err
 }

@@ -29,6 +29,7 @@ type tracker struct {
 	end     context.CancelFunc
 	breaks  atomic.Int64                      // connections that broke, and of which the client has not told yet
 	flushes atomic.Int64                      // how often a server was emptied
+	closing atomic.Bool                       // the store is being closed
 	events  atomic.Pointer[func(store.Event)] // nil until somebody subscribes
 
 	mu     sync.Mutex
@@ -88,12 +89,26 @@ func (c *connection) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close is net.Conn's.
+// Close is net.Conn's. What was written to a connection that is given up is not to arrive after what comes on the next one: an old extension
+// would cut the life of the key that a new one has prolonged. So unless the store is being closed, the system drops it.
 func (c *connection) Close() error {
+	if tcp := c.tcp(); tcp != nil && !c.tracker.closing.Load() {
+		_ = tcp.SetLinger(0)
+	}
 	c.tracker.mu.Lock()
 	delete(c.tracker.open, c)
 	c.tracker.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// tcp is the connection beneath; nil if that is of another kind.
+func (c *connection) tcp() *net.TCPConn {
+	conn := c.Conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	tcp, _ := conn.(*net.TCPConn)
+	return tcp
 }
 
 // dialer connects as the client would by itself, and more: what it could not connect was certainly not sent, and a client

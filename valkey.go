@@ -143,6 +143,7 @@ func (s *valkeyStore) Subscribe(events func(store.Event)) { s.tracker.events.Sto
 // Close closes the client, which waits for a reply from each connection, for a second at the most; and then what it may have
 // left open.
 func (s *valkeyStore) Close() {
+	s.tracker.closing.Store(true)
 	s.client.Close()
 	s.tracker.close()
 	s.topology.work.Wait()

@@ -15,6 +15,7 @@ import (
 var (
 	errClosed   = errors.New("memlock: connection closed")
 	errReplicas = store.Permanent(errors.New("memlock: there are no replicas"))
+	errCounter  = store.Permanent(errors.New("memlock: the counter of fencing tokens is not to be used"))
 	errValidity = store.Permanent(errors.New("memlock: validity is not positive"))
 )
 
@@ -186,6 +187,11 @@ func (st *step) claim(op *store.Op) {
 		op.Err = errReplicas
 		return
 	}
+	last, err := st.counter(op)
+	if err != nil {
+		op.Err = err
+		return
+	}
 	e, found := st.get(op.Key)
 	mine := found && e.value == op.Owner
 	if !found || op.Force && !mine {
@@ -193,7 +199,7 @@ func (st *step) claim(op *store.Op) {
 	}
 	op.Holder, op.TTL = holder(e), st.left(e)
 	if op.Counter != "" && op.Holder == op.Owner {
-		op.Token = st.token(op, mine)
+		op.Token = st.token(op, last, mine)
 	}
 	st.watch(op.Key)
 	if op.Wake != "" {
@@ -206,8 +212,7 @@ const counterSlack = time.Hour
 
 // token takes the next token: the greatest of the counter and the floor, plus one, and the time in microseconds. A claim that is a
 // repetition has its token in the counter.
-func (st *step) token(op *store.Op, again bool) int64 {
-	last := st.counter(op)
+func (st *step) token(op *store.Op, last int64, again bool) int64 {
 	if again && last > op.Floor {
 		return last
 	}
@@ -216,10 +221,20 @@ func (st *step) token(op *store.Op, again bool) int64 {
 	return token
 }
 
-func (st *step) counter(op *store.Op) int64 {
-	e, _ := st.get(op.Counter)
-	last, _ := strconv.ParseInt(e.value, 10, 64)
-	return last
+// mostToken is what tokens do not go beyond, as on servers, whose scripts count with floating point.
+const mostToken = 9e15
+
+// counter reads a counter; zero if there is none.
+func (st *step) counter(op *store.Op) (int64, error) {
+	e, found := st.get(op.Counter)
+	if !found || op.Counter == "" {
+		return 0, nil
+	}
+	last, err := strconv.ParseInt(e.value, 10, 64)
+	if err != nil || last < 0 || last > mostToken {
+		return 0, errCounter
+	}
+	return last, nil
 }
 
 func (st *step) setCounter(op *store.Op, token int64) {
@@ -241,10 +256,15 @@ func (st *step) extend(op *store.Op) {
 		op.Err = errValidity
 		return
 	}
+	last, err := st.counter(op)
+	if err != nil {
+		op.Err = err
+		return
+	}
 	e, found := st.get(op.Key)
 	if found && e.value == op.Owner {
 		e = st.set(op.Key, op.Owner, op.Validity)
-		if op.Counter != "" && st.counter(op) < op.Floor {
+		if last < op.Floor && op.Counter != "" {
 			st.setCounter(op, op.Floor)
 		}
 	}
@@ -264,7 +284,7 @@ func (st *step) read(op *store.Op) {
 // enlisted is one line of a list of waiters, which is kept as the value of its key.
 type enlisted struct {
 	owner string
-	count int
+	count int32
 	until time.Time
 }
 
@@ -279,7 +299,8 @@ func (st *step) enlist(op *store.Op) {
 		return
 	}
 	st.server.lists[op.Key] = list
-	st.set(op.Key, "waiters", op.Validity)
+	longest := slices.MaxFunc(list, func(a, b enlisted) int { return a.until.Compare(b.until) })
+	st.set(op.Key, "waiters", longest.until.Sub(st.now))
 }
 
 func (st *step) waiting(op *store.Op) {

@@ -38,7 +38,7 @@ type Op struct {
 	// Floor is a token that was given out before: those that follow are greater (Claim), and the counter is not less (Extend).
 	Floor int64
 	// Waiters is how many wait (Enlist).
-	Waiters int
+	Waiters int32
 	// Replicas is how many replicas must have acknowledged the claim before it counts.
 	Replicas int32
 	// Force makes Claim take the key from whoever has it.
@@ -62,10 +62,10 @@ type Answer struct {
 	// given out for the counter before, and greater than Floor; or that same holding's own, if the claim is a repetition. Counters are
 	// not kept for ever, and servers lose them, so it is no less than the server's time in microseconds unless the counter was ahead of that.
 	Token int64
-	// Waiting is how many wait (Waiting).
-	Waiting int
 	// Err is why there is no answer. The rest means nothing beside it, but for Unknown.
 	Err error
+	// Waiting is how many wait (Waiting).
+	Waiting int32
 	// Unknown tells, beside Err, that the request may have been carried out, or may still be, although no answer came.
 	Unknown bool
 	// Found tells that the key had Owner, and was deleted by this request (Release).
