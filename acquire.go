@@ -39,6 +39,10 @@ type AcquireOption struct {
 	// Metadata is kept beside the owner value on the servers, in the same key after a line break, for as long as the lock is held.
 	// Anything of at most 64 KiB; it travels with each extension, so keep it short. Default: none.
 	Metadata string
+	// From hands a lock over: it is taken if it is free, or from the holder whose owner value this is (Lock.Value, Status.Value), in another
+	// process perhaps, or before a restart; of any other holder it is not. What that means for the one it is taken from is what
+	// ForceWithContext means: its context ends when word reaches it. It goes with Try and Wait. Default: taken from nobody.
+	From string
 	// Validity is LockerOption.KeyValidity for this lock, within the same bounds; it is then extended every half of that. Default: KeyValidity.
 	Validity time.Duration
 	// NoExtend leaves it to the caller to extend the lock (Lock.Extend, Lock.KeepExtended): without that its context ends when
@@ -69,6 +73,8 @@ func (o *AcquireOption) check() error {
 		return fmt.Errorf("ctxlock: AcquireOption.Mode is %d: unknown", o.Mode)
 	case o.Retry != nil && o.Mode != Wait:
 		return errors.New("ctxlock: AcquireOption.Retry goes with Mode Wait only")
+	case o.From != "" && o.Mode == Force:
+		return errors.New("ctxlock: AcquireOption.From does not go with Mode Force, which takes it from anybody")
 	case o.Value != "" && o.ValueFunc != nil:
 		return errors.New("ctxlock: AcquireOption has both Value and ValueFunc")
 	case len(o.Metadata) > longestMetadata:
@@ -78,6 +84,9 @@ func (o *AcquireOption) check() error {
 	}
 	if err := checkValue("AcquireOption.Value", o.Value); err != nil {
 		return err
+	}
+	if strings.ContainsRune(o.From, metadataMark) {
+		return errors.New("ctxlock: AcquireOption.From has a line break: it is an owner value without its metadata")
 	}
 	if err := checkPolicy(o.Retry); err != nil {
 		return err

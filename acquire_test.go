@@ -339,3 +339,35 @@ var _ = Describe("Release", func() {
 		nothingLeft(s, soon)
 	})
 })
+
+var _ = Describe("Handing a lock over", func() {
+	forEachMix("takes it from the one holder who is named, or if it is free", func(m mix) {
+		s, name := server(), unique()
+		a, b := locker(m.option(s.Addr())), locker(m.option(s.Addr()))
+		from, lock := handle(a, name, ctxlock.AcquireOption{Metadata: "of the first", Fencing: true})
+		_, _, err := b.Acquire(bg(), name, ctxlock.AcquireOption{Mode: ctxlock.Try, From: "ctxlock/somebody/else"})
+		Expect(err).To(MatchError(ctxlock.ErrNotLocked))
+		Expect(from.Err()).NotTo(HaveOccurred())
+
+		_, next, err := b.Acquire(bg(), name, ctxlock.AcquireOption{Mode: ctxlock.Try, From: lock.Value(), Fencing: true})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(end(from, 2*validity)).To(beLost(name, ctxlock.Taken))
+		Expect(next.Token()).To(BeNumerically(">", lock.Token()))
+		Expect(lock.Release(bg())).To(MatchError(ctxlock.ErrLost))
+		Expect(next.TTL(bg())).To(BeNumerically(">", 0), "what the first one cleaned up was not this one's")
+
+		_, within, err := b.Acquire(bg(), name, ctxlock.AcquireOption{From: next.Value()})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(next.Valid()).To(BeFalse(), "in the same process it is over before it is handed over")
+		Expect(next.Err()).To(beLost(name, ctxlock.Taken))
+		Expect(within.Release(bg())).To(Succeed())
+		_, free, err := b.Acquire(bg(), name, ctxlock.AcquireOption{Mode: ctxlock.Try, From: next.Value()})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(free.Release(bg())).To(Succeed())
+
+		_, _, err = b.Acquire(bg(), name, ctxlock.AcquireOption{Mode: ctxlock.Force, From: "x"})
+		Expect(err).To(MatchError(ContainSubstring("From")))
+		_, _, err = b.Acquire(bg(), name, ctxlock.AcquireOption{From: "x\ny"})
+		Expect(err).To(MatchError(ContainSubstring("line break")))
+	})
+})

@@ -32,7 +32,7 @@ func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
 		a.next() // it does not matter who made it
 		op.WakeTTL, _ = a.ttl(op)
 	}
-	if op.Counter != "" {
+	if byScript(op) {
 		set = a.token(op)
 		a.claimTTL(op)
 		return set && op.Err == nil
@@ -81,7 +81,7 @@ func (a *answers) token(op *store.Op) (set bool) {
 	now, err2 := parts[1].AsInt64()
 	token, err3 := parts[2].AsInt64()
 	switch {
-	case err != nil || err2 != nil || err3 != nil, holder == op.Owner && token <= 0:
+	case err != nil || err2 != nil || err3 != nil, holder == op.Owner && token <= 0 && op.Counter != "":
 		a.fail(op, errStrange)
 		return false
 	case holder == "":

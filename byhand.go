@@ -14,18 +14,19 @@ import (
 func (l *holding) extend(ctx context.Context, validity time.Duration) error {
 	k := l.k
 	k.mu.Lock()
-	asked := k.now()
+	asked := l.turn + 1 // the next round
 	if l.state == held {
-		l.setValidity(asked, validity)
+		now := k.now()
+		l.setValidity(now, validity)
 		l.handed = true
 		if !l.open {
 			k.agenda.remove(l)
-			l.due = asked
+			l.due = now
 			k.schedule(l)
 		}
 	}
 	for {
-		done, err := l.extendedSince(asked)
+		done, err := l.extendedIn(asked)
 		if done {
 			k.mu.Unlock()
 			return err
@@ -56,16 +57,16 @@ func (l *holding) setValidity(now, validity time.Duration) {
 	l.believe()
 }
 
-// extendedSince tells whether it is decided what became of an extension that was asked for then. Under k.mu.
-func (l *holding) extendedSince(asked time.Duration) (done bool, err error) {
+// extendedIn tells whether it is decided what became of an extension that is part of that round, or of a later one. Under k.mu.
+func (l *holding) extendedIn(turn int32) (done bool, err error) {
 	switch {
 	case l.Context.Err() != nil:
 		return true, context.Cause(l.Context)
 	case l.state != held: // somebody is about to end the context
 		return false, nil
-	case l.renewedSince(asked) >= l.k.majority:
+	case l.renewedIn(turn) >= l.k.majority:
 		return true, nil
-	case !l.open && l.renewing && l.extended >= asked && !l.handed:
+	case !l.open && l.renewing && l.turn >= turn && !l.handed:
 		return true, l.notExtended()
 	}
 	return false, nil

@@ -74,7 +74,7 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 		return nil, setback{err: err}
 	}
 	defer k.work.Done()
-	if how.force {
+	if how.force || how.terms.From != "" {
 		k.yield(l)
 	}
 	if how.arm {
@@ -133,7 +133,7 @@ func (k *locker) yield(to *holding) {
 	k.mu.Lock()
 	var ending []*holding
 	for l := k.locks[to.name]; l != nil; l = l.next {
-		if l != to && l.state == held {
+		if owner, _ := splitOwner(l.owner); l != to && l.state == held && (to.terms.From == "" || to.terms.From == owner) {
 			ending = append(ending, l)
 		}
 	}
@@ -151,7 +151,7 @@ func (k *locker) yield(to *holding) {
 // claimOps fills in what the claim asks for.
 func (l *holding) claimOps(how manner, ops []store.Op) {
 	for i := range ops {
-		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner, Validity: l.validity, Force: how.force, Replicas: int32(l.terms.Replicas)}
+		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner, Validity: l.validity, From: l.terms.From, Force: how.force, Replicas: int32(l.terms.Replicas)}
 		if l.terms.Fencing {
 			ops[i].Counter, ops[i].Floor = counterKeyOf(l.k.prefix, i, l.name), l.k.floor.Load()
 		}

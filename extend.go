@@ -196,9 +196,11 @@ func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *Lost
 	l.asking--
 	l.keys[t.i].echo = false
 	l.book(t.i, sent, op)
-	if op.Mine() && (!l.renewing || op.Validity >= l.validity) {
-		l.keys[t.i].renewed = sent
+	if op.Mine() {
 		l.good++
+		if l.renewing {
+			l.keys[t.i].renewed = t.turn
+		}
 	}
 	if l.count(mine) < k.majority {
 		return l.lose()
@@ -219,10 +221,10 @@ func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *Lost
 	return nil
 }
 
-// renewedSince counts the keys that were confirmed in answer to what was sent then or later. Under k.mu.
-func (l *holding) renewedSince(then time.Duration) (n int) {
+// renewedIn counts the keys that were confirmed in that round or a later one. Under k.mu.
+func (l *holding) renewedIn(turn int32) (n int) {
 	for i := range l.keys {
-		if l.keys[i].renewed >= then {
+		if l.keys[i].renewed >= turn {
 			n++
 		}
 	}
@@ -277,7 +279,7 @@ func (k *locker) restore(l *holding) {
 	all := make([]store.Op, len(l.keys))
 	l.claimOps(manner{}, all)
 	for i := range all {
-		all[i].Restore, all[i].Replicas, all[i].Floor = true, 0, l.token-1
+		all[i].Restore, all[i].From, all[i].Replicas, all[i].Floor = true, "", 0, l.token-1
 	}
 	ops := pick(all, indexes)
 	k.mu.Unlock()

@@ -86,7 +86,7 @@ type lockKey struct {
 	standing standing
 	until    time.Duration // trust in this key, as k.now counts
 	lives    time.Duration // when the key runs out unless it is extended
-	renewed  time.Duration // when the last extension that was confirmed was sent
+	renewed  int32         // the last round that confirmed it
 	watched  bool          // the store will send an event when it changes
 	echo     bool          // and the next one will be of our own making
 }

@@ -23,26 +23,27 @@ var (
 		sha1: "8f464d4a626461dd45dd7ecb315f41a7354a3819",
 	}
 
-	// claimScript sets a key to our value if it does not exist, or by force, and takes the next fencing token. It returns whose the
-	// key is, whether it was set just now, and the token. A key that is ours already, because the reply to the first request was lost, has
-	// its token in the counter. What is read is read first, so that a stranger's counter keeps anything from being set.
+	// claimScript sets a key to our value if it does not exist, by force, or if it has the owner value of another whom it is to be taken
+	// from; and takes the next fencing token, if there is a second key, the counter. It returns whose the key is, whether it was set just
+	// now, and the token. A key that is ours already, because the reply to the first request was lost, has its token in the counter. What is
+	// read is read first, so that a stranger's counter keeps anything from being set.
 	//
 	// The token is the greatest of: the counter plus one, the server's time in microseconds, and the greatest token that the caller has
 	// seen plus one. The counter lives until the server's time has passed it, and an hour more, so that time takes over where it
 	// ends, also if the clock is set back by up to an hour. Numbers beyond 2^53 are no longer exact.
 	claimScript = script{
 		text: `local v=redis.call("GET",KEYS[1]) ` +
-			`if v and v~=ARGV[1] and ARGV[4]~="1" then return {v,0,"0"} end ` +
-			`local c=tonumber(redis.call("GET",KEYS[2]) or 0) ` +
+			`if v and v~=ARGV[1] and ARGV[4]~="1" and (ARGV[6]=="" or string.match(v,"^[^\n]*")~=ARGV[6]) then return {v,0,"0"} end ` +
+			`local c=KEYS[2] and tonumber(redis.call("GET",KEYS[2]) or 0) or not KEYS[2] and 0 ` +
 			`if not c or c~=c or c<0 or c>9e15 or tonumber(ARGV[5])>9e15 then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
 			`if v==ARGV[1] and c>0 and c>tonumber(ARGV[5]) then return {v,0,string.format("%.0f",c)} end ` +
-			`local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
-			`local token=math.max(c+1,math.min(now,9e15),ARGV[5]+1) ` +
 			`local s=0 if v~=ARGV[1] then redis.call("SET",KEYS[1],ARGV[1],ARGV[2],ARGV[3]) s=1 end ` +
-			`local k=string.format("%.0f",token) ` +
-			`redis.call("SET",KEYS[2],k,"PX",string.format("%.0f",math.max(token-now,0)/1000+3600000)) ` +
+			`if not KEYS[2] then return {ARGV[1],s,"0"} end ` +
+			`local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
+			`local k=string.format("%.0f",math.max(c+1,math.min(now,9e15),ARGV[5]+1)) ` +
+			`redis.call("SET",KEYS[2],k,"PX",string.format("%.0f",math.max(k-now,0)/1000+3600000)) ` +
 			`return {ARGV[1],s,k}`,
-		sha1: "7fd0d5588e9e9fd0dd4cb0172784cd1a8b5d4b43",
+		sha1: "9dc145b44f6dc20aa45b14fb7613ccaa0fa61f70",
 	}
 	// raiseScript is extendScript that raises the counter to a token as well.
 	raiseScript = script{

@@ -266,8 +266,8 @@ func (s *valkeyStore) claimBatch(ops []store.Op, life lifetime, setGet, whole bo
 				b.Pttl().Key(op.Wake).Build())
 		}
 		switch set := b.Arbitrary("SET").Keys(op.Key).Args(op.Owner, life.unit, life.value); {
-		case op.Counter != "":
-			batch.add(claimScript.command(b, whole, keys(op), op.Owner, life.unit, life.value, flag(op.Force), strconv.FormatInt(op.Floor, 10)))
+		case byScript(op):
+			batch.add(claimScript.command(b, whole, keys(op), op.Owner, life.unit, life.value, flag(op.Force), strconv.FormatInt(op.Floor, 10), op.From))
 		case op.Force && setGet:
 			batch.add(set.Args("GET").Build())
 		case op.Force:
@@ -281,6 +281,9 @@ func (s *valkeyStore) claimBatch(ops []store.Op, life lifetime, setGet, whole bo
 	}
 	return batch
 }
+
+// byScript tells whether a claim takes more than SET can do.
+func byScript(op *store.Op) bool { return op.Counter != "" || op.From != "" }
 
 // keys are those that a script about an op uses.
 func keys(op *store.Op) []string {

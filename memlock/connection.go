@@ -194,7 +194,8 @@ func (st *step) claim(op *store.Op) {
 	}
 	e, found := st.get(op.Key)
 	mine := found && e.value == op.Owner
-	if !found || op.Force && !mine {
+	from, _, _ := strings.Cut(e.value, "\n")
+	if !found || !mine && (op.Force || op.From != "" && op.From == from) {
 		e = st.set(op.Key, op.Owner, op.Validity)
 	}
 	op.Holder, op.TTL = holder(e), st.left(e)

@@ -41,6 +41,8 @@ type Op struct {
 	Waiters int32
 	// Replicas is how many replicas must have acknowledged the claim before it counts.
 	Replicas int32
+	// From makes Claim take the key from the holder whose owner value this is: what its value has before the first line break.
+	From string
 	// Force makes Claim take the key from whoever has it.
 	Force bool
 	// Restore tells that the claim is for a lock that is held: a store that is wary of claims need not be of this one.
@@ -99,7 +101,7 @@ type Store interface {
 	// stalls does not hold up the others.
 	Lane(key string) int
 
-	// Claim sets each key to its owner value with its validity, if the key does not exist or Force is set.
+	// Claim sets each key to its owner value with its validity, if the key does not exist, Force is set, or From has it.
 	// A key that already has that owner value is left as it is and answered so, which makes a claim safe to repeat.
 	Claim(ctx context.Context, ops []Op)
 
