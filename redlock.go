@@ -61,8 +61,8 @@ func (o RedlockOption) settled() (LockerOption, drift, error) {
 		return fail("RedlockOption.Nodes are %d, not an odd number: the last would add nothing but a way to fail", len(o.Nodes))
 	case o.KeyMajority != 0 && o.KeyMajority != majority:
 		return fail("KeyMajority is %d, and the majority of %d nodes is %d", o.KeyMajority, len(o.Nodes), majority)
-	case len(o.ClientOption.InitAddress) > 0:
-		return fail("RedlockOption has both ClientOption.InitAddress and Nodes")
+	case describesServer(o.ClientOption):
+		return fail("RedlockOption has both a ClientOption and Nodes: what it says belongs in each of Nodes")
 	case o.DriftFactor < 0 || o.DriftFactor > 0.5:
 		return fail("DriftFactor is %v, not from 0 to 0.5", o.DriftFactor)
 	case o.TimeoutFactor < 0 || o.TimeoutFactor >= 1:
@@ -89,6 +89,12 @@ func (o RedlockOption) settled() (LockerOption, drift, error) {
 		settled.TryNextAfter = max(1, scale(settled.KeyValidity, o.TimeoutFactor))
 	}
 	return settled, d, nil
+}
+
+// describesServer tells whether somebody has described a server where that has no effect.
+func describesServer(o valkey.ClientOption) bool {
+	return len(o.InitAddress) > 0 || o.Username != "" || o.Password != "" || o.AuthCredentialsFn != nil || o.TLSConfig != nil ||
+		o.Sentinel.MasterSet != "" || o.SelectDB != 0 || o.DisableCache || o.DialCtxFn != nil
 }
 
 // distinct finds nodes that are not described, and those that are the same server twice, which would have two votes.
