@@ -55,7 +55,7 @@ func openNodes(option RedlockOption, settled LockerOption, d drift) (*nodes, err
 		one := &node{address: strings.Join(client.InitAddress, ",")}
 		one.fault.Store(&errConnecting)
 		if option.DelayedRestart {
-			one.restart = &restartGuard{validity: settled.KeyValidity}
+			one.restart = newRestartGuard(settled.KeyValidity)
 		}
 		n.all = append(n.all, one)
 		n.work.Go(func() { n.connect(one, nodeOption, d, tried) })

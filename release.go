@@ -69,7 +69,10 @@ func (l *holding) release() error {
 	if lost == nil {
 		lost = k.lostBefore(l, ops)
 	}
-	return errors.Join(lost, k.untold(l, ops, validity))
+	if untold := k.untold(l, ops, validity); untold != nil {
+		return errors.Join(lost, untold)
+	}
+	return lost
 }
 
 // letGoOf has the servers told. What they say when it was decided already is booked in the background.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ctxlock/ctxlock/store"
@@ -19,12 +18,17 @@ import (
 type restartGuard struct {
 	validity time.Duration
 
-	mu      sync.Mutex
+	// turn is of one: whoever has it may touch what follows, and may block meanwhile.
+	turn    chan struct{}
 	asked   bool          // the rest is known
 	losses  int64         // connections that had been lost when the server was asked last
 	flushes int64         // how often it had been emptied then
 	runID   string        // which run of the server answered
 	until   time.Duration // no claims before that, by the store's clock
+}
+
+func newRestartGuard(validity time.Duration) *restartGuard {
+	return &restartGuard{validity: validity, turn: make(chan struct{}, 1)}
 }
 
 var errNoInfo = errors.New("the server does not say since when it runs: DelayedRestart needs INFO")
@@ -52,8 +56,12 @@ func (g *restartGuard) claim(ctx context.Context, s *valkeyStore, ops []store.Op
 
 // check gives an error while the node is not to be counted on. It asks the server if the connection was lost since it did last.
 func (g *restartGuard) check(ctx context.Context, s *valkeyStore) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	select {
+	case g.turn <- struct{}{}:
+		defer func() { <-g.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	losses, flushes := s.lanes[0].losses.Load(), s.tracker.flushes.Load()
 	if !g.asked || g.losses != losses {
 		if err := g.ask(ctx, s); err != nil {
@@ -77,7 +85,7 @@ func (g *restartGuard) longest(s *valkeyStore) time.Duration {
 	return max(g.validity, s.clock.longest)
 }
 
-// ask finds out which run of the server this is. Under g.mu.
+// ask finds out which run of the server this is. It takes the turn.
 func (g *restartGuard) ask(ctx context.Context, s *valkeyStore) error {
 	batch := newBatch()
 	batch.add(s.client.B().Info().Section("server").Build())
