@@ -33,8 +33,8 @@ type AcquireOption struct {
 	// 4 KiB, without line breaks. Default: none.
 	Value string
 	// ValueFunc makes the whole owner value, for each attempt a new one: non-empty, at most 4 KiB, without line breaks, and
-	// never the same twice, since servers tell holders apart by nothing else. Its error ends the call. It goes without
-	// Value. Waiters tell by the owner value's beginning whose it is, and look more often at locks of unknown kind. Default: the Locker makes it.
+	// never the same twice, since servers tell holders apart by nothing else. Its error ends the call. AcquireAll calls it from
+	// several goroutines at once. It goes without Value. Waiters tell by the owner value's beginning whose it is, and look more often at locks of unknown kind. Default: the Locker makes it.
 	ValueFunc func() (string, error)
 	// Metadata is kept beside the owner value on the servers, in the same key after a line break, for as long as the lock is held.
 	// Anything of at most 64 KiB; it travels with each extension, so keep it short. Default: none.
@@ -113,6 +113,7 @@ type terms struct {
 	AcquireOption
 	validity time.Duration // how long its keys live
 	interval time.Duration // how often it is extended
+	watcher  *watcher      // tells OnError; nil if there is none
 }
 
 // termsOf works out the terms of one call.
@@ -121,6 +122,9 @@ func (k *locker) termsOf(option AcquireOption) (*terms, error) {
 		return nil, err
 	}
 	t := &terms{AcquireOption: option, validity: k.terms.validity, interval: k.terms.interval}
+	if option.OnError != nil {
+		t.watcher = &watcher{tell: option.OnError}
+	}
 	if option.Validity != 0 {
 		t.validity = wholeMilliseconds(option.Validity)
 		t.interval = k.drift.intervalOf(t.validity, 0)

@@ -53,6 +53,7 @@ func (l *holding) setValidity(now, validity time.Duration) {
 	most := now + l.k.drift.windowOf(validity)
 	for i := range l.keys {
 		l.keys[i].until = min(l.keys[i].until, most)
+		l.keys[i].given = min(l.keys[i].given, validity) // an answer that is still on its way must not take that back
 	}
 	l.believe()
 }
@@ -130,11 +131,11 @@ func (l *holding) unkeep(w *watcher) {
 
 // tell passes an error on to all who watch the lock. Under k.mu.
 func (l *holding) tell(err error) {
+	if _, lost := err.(*LostError); lost {
+		l.heard().told = true // for those who come later
+	}
 	if l.audience == nil {
 		return
-	}
-	if _, lost := err.(*LostError); lost {
-		l.audience.told = true
 	}
 	for _, w := range l.audience.watchers {
 		w.hear(err)

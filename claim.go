@@ -85,7 +85,7 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 	patience := k.patience.now()
 	l.ends = k.now() + patience
 	l.fires = l.ends
-	l.timer = time.AfterFunc(patience, l.expire)
+	l.timer = time.AfterFunc(patience, func() { l.expire() })
 	l.ask(ops)
 
 	var ended error // worked out before k.mu: ctx is somebody else's code, and may be another lock, which takes k.mu itself

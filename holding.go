@@ -83,12 +83,13 @@ type holding struct {
 // lockKey is what is known of one of a lock's keys.
 type lockKey struct {
 	name     string
-	standing standing
 	until    time.Duration // trust in this key, as k.now counts
 	lives    time.Duration // when the key runs out unless it is extended
+	given    time.Duration // the validity that it was given last
 	renewed  int32         // the last round that confirmed it
-	watched  bool          // the store will send an event when it changes
-	echo     bool          // and the next one will be of our own making
+	standing standing
+	watched  bool // the store will send an event when it changes
+	echo     bool // and the next one will be of our own making
 }
 
 // standing is what was last heard of a key.
@@ -117,7 +118,7 @@ func (k *locker) newHolding(ctx context.Context, name string, t *terms) (*holdin
 		l.keepers = 1
 	}
 	if t.OnError != nil {
-		l.audience = &audience{watchers: []*watcher{{tell: t.OnError}}}
+		l.audience = &audience{watchers: []*watcher{t.watcher}}
 	}
 	l.Context, l.end = context.WithCancelCause(ctx)
 	n := k.keys()
@@ -166,8 +167,8 @@ func (l *holding) Err() error {
 	if err := l.Context.Err(); err != nil {
 		return err
 	}
-	if until := l.trusted.Load(); until != 0 && l.k.now() >= time.Duration(until) {
-		l.expire()
+	if until := l.trusted.Load(); until != 0 && l.k.now() >= time.Duration(until) && l.expire() {
+		<-l.Context.Done() // somebody else may be about to end it
 	}
 	return l.Context.Err()
 }
@@ -200,10 +201,10 @@ func (l *holding) book(i int, sent time.Duration, op *store.Op) {
 		}
 	case op.Holder == l.owner:
 		// What it was given counts, but no more than what it was given since, while this answer was on its way.
-		validity := l.validity
 		if op.Validity != 0 {
-			validity = min(validity, op.Validity)
+			key.given = min(l.validity, op.Validity)
 		}
+		validity := key.given
 		key.standing = mine
 		key.watched = true
 		key.until = l.k.drift.trustUntil(sent, validity, op.TTL)
@@ -253,8 +254,9 @@ func (l *holding) endBy(at time.Duration) {
 	}
 }
 
-// expire is what the timer calls. It looks at the clock itself, so a call too many or too early does no harm.
-func (l *holding) expire() {
+// expire is what the timer calls. It looks at the clock itself, so a call too many or too early does no harm. It reports whether
+// the lock is over, so that its context has ended or is about to.
+func (l *holding) expire() (ended bool) {
 	k := l.k
 	k.mu.Lock()
 	l.fires = never
@@ -262,7 +264,7 @@ func (l *holding) expire() {
 		l.fires = l.ends
 		l.timer.Reset(l.ends - now)
 		k.mu.Unlock()
-		return
+		return false
 	}
 	var cause error
 	switch l.state {
@@ -274,7 +276,7 @@ func (l *holding) expire() {
 		k.retire(l)
 		k.mu.Unlock()
 		l.lost(lost)
-		return
+		return true
 	case lettingGo:
 		l.state = over
 		close(l.gone)
@@ -283,6 +285,7 @@ func (l *holding) expire() {
 	if cause != nil {
 		l.end(cause)
 	}
+	return true
 }
 
 // finish ends the context of a lock that was held, and of those that it was taken together with. Not under k.mu.
@@ -296,6 +299,9 @@ func (l *holding) finish(cause error) {
 // lost ends the context of a lock that was lost, and tells who wants to know. Not under k.mu.
 func (l *holding) lost(cause *LostError) {
 	l.finish(cause)
+	if context.Cause(l.Context) != cause {
+		return // it had ended before, and was only not given back
+	}
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
 	l.tell(cause)

@@ -141,15 +141,26 @@ func (l *Lock) TTL(ctx context.Context) (time.Duration, error) {
 	if err := l.usable(ctx); err != nil {
 		return 0, err
 	}
-	least := store.Forever
-	for _, h := range l.holdings() {
-		ttl, err := h.k.ttl(ctx, h)
+	all := l.holdings()
+	left, errs := make([]time.Duration, len(all)), make([]error, len(all))
+	l.together(func(i int, h *holding) { left[i], errs[i] = h.k.ttl(ctx, h) })
+	for _, err := range errs {
 		if err != nil {
 			return 0, err
 		}
-		least = min(least, ttl)
 	}
-	return least, nil
+	return slices.Min(left), nil
+}
+
+// together does something about all holdings at once.
+func (l *Lock) together(f func(i int, h *holding)) {
+	all := l.holdings()
+	var calls sync.WaitGroup
+	for i, h := range all[1:] {
+		calls.Go(func() { f(i+1, h) })
+	}
+	f(0, all[0])
+	calls.Wait()
 }
 
 // usable checks what calls that ask the servers need.
@@ -234,12 +245,7 @@ func (l *Lock) Extend(ctx context.Context, d time.Duration) error {
 	}
 	all := l.holdings()
 	errs := make([]error, len(all))
-	var calls sync.WaitGroup
-	for i, h := range all[1:] {
-		calls.Go(func() { errs[i+1] = h.extend(ctx, d) })
-	}
-	errs[0] = all[0].extend(ctx, d)
-	calls.Wait()
+	l.together(func(i int, h *holding) { errs[i] = h.extend(ctx, d) })
 	return errors.Join(errs...)
 }
 
@@ -291,12 +297,7 @@ func (l *Lock) Release(ctx context.Context) error {
 		l.all.end(ErrReleased)
 	}
 	errs := make([]error, len(all))
-	var calls sync.WaitGroup
-	for i, h := range all[1:] {
-		calls.Go(func() { errs[i+1] = h.release() })
-	}
-	errs[0] = all[0].release()
-	calls.Wait()
+	l.together(func(i int, h *holding) { errs[i] = h.release() })
 	if allAre(errs, ErrReleased) {
 		return ErrReleased
 	}

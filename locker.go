@@ -57,7 +57,7 @@ type Locker interface {
 	Acquire(ctx context.Context, name string, option AcquireOption) (context.Context, *Lock, error)
 	// AcquireAll takes several locks, all of them or none, as one: the context ends when any of them ends, and one Release gives all back. Callers
 	// who name them in different orders do not block each other for good, and neither do those who wait for one of them while they hold another.
-	// Names that are given twice count once. Unless all can be had at once, a wait holds some of them, for up to a validity, while it waits for the others. No names, or
+	// Names that are given twice count once. Unless all can be had at once, a wait holds some of them, for up to a quarter of a validity, while it waits for the others. No names, or
 	// more than 1024, are an error.
 	AcquireAll(ctx context.Context, names []string, option AcquireOption) (context.Context, *Lock, error)
 	// Look asks the servers who holds a lock, since when and until when, with what metadata, and how many wait for it. It changes nothing and

@@ -124,25 +124,21 @@ func (k *locker) wait(ctx context.Context, name string, t *terms) (*holding, err
 		if l != nil {
 			return l, nil
 		}
-		if !k.worthWaiting(ctx, back.err) {
-			return nil, k.lastWord(ctx, name, back.err)
-		}
 		last = back.err
-		if !pacing.next(last) {
-			return nil, last
+		if !k.worthWaiting(ctx, last) || !pacing.next(last) {
+			return nil, k.lastWord(ctx, name, last)
 		}
 	}
-	w, err := k.join(name)
-	if err != nil {
-		return nil, err
+	s := &speaker{k: k, name: name, terms: t, last: last, pacing: pacing, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
+	for {
+		stretch := s.standInLine
+		if s.sleepThrough {
+			stretch = s.sleepAndTry
+		}
+		if l, err := stretch(ctx); err != errAgain {
+			return l, err
+		}
 	}
-	defer k.work.Done()
-	s := speaker{k: k, name: name, terms: t, waiter: w, last: last, pacing: pacing, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
-	l, err := s.wait(ctx)
-	if k.leaveLine(name, w) && l == nil {
-		s.disarm()
-	}
-	return l, err
 }
 
 // worthWaiting tells whether a failed attempt is one that waiting can mend.
@@ -194,11 +190,53 @@ type speaker struct {
 	idle    backoff
 }
 
-// wait waits for its turn, and then claims, and waits for a reason to, by turns.
-func (s *speaker) wait(ctx context.Context) (*holding, error) {
-	if !s.awaitTurn(ctx) {
+// errAgain tells that a stretch of a wait is over and the wait is not.
+var errAgain = errors.New("again")
+
+// sleepAndTry is for a policy that nothing is to wake: it sleeps outside the line, where it would be in the way of those behind it, and then
+// makes one attempt.
+func (s *speaker) sleepAndTry(ctx context.Context) (*holding, error) {
+	if !s.sleep(ctx, s.left(never), nil) {
 		return nil, s.k.lastWord(ctx, s.name, s.last)
 	}
+	l, back := s.k.claim(ctx, s.name, manner{terms: s.terms})
+	if l != nil {
+		return l, nil
+	}
+	return nil, s.failed(ctx, back.err)
+}
+
+// failed notes what an attempt failed with, and gives the error that the wait ends with, or errAgain.
+func (s *speaker) failed(ctx context.Context, err error) error {
+	if ctx.Err() == nil || s.last == nil { // else it was cut short, and the one before it says more
+		s.last = err
+	}
+	if !s.k.worthWaiting(ctx, err) || !s.goOn(s.last) {
+		return s.k.lastWord(ctx, s.name, s.last)
+	}
+	return errAgain
+}
+
+// standInLine waits in line, for as long as the policy, if there is one, is to be woken. The place in line is given up in any case: a
+// policy, or a ValueFunc, may panic.
+func (s *speaker) standInLine(ctx context.Context) (l *holding, err error) {
+	if s.waiter, err = s.k.join(s.name); err != nil {
+		return nil, err
+	}
+	defer s.k.work.Done()
+	defer func() {
+		if s.k.leaveLine(s.name, s.waiter) && l == nil {
+			s.disarm()
+		}
+	}()
+	if err := s.awaitTurn(ctx); err != nil {
+		return nil, err
+	}
+	return s.speak(ctx)
+}
+
+// speak claims, and waits for a reason to, by turns.
+func (s *speaker) speak(ctx context.Context) (*holding, error) {
 	arm := false
 	for {
 		s.forget()
@@ -209,11 +247,8 @@ func (s *speaker) wait(ctx context.Context) (*holding, error) {
 			s.handOver(l)
 			return l, nil
 		}
-		if ctx.Err() == nil || s.last == nil { // else it was cut short, and the one before it says more
-			s.last = back.err
-		}
-		if !s.k.worthWaiting(ctx, back.err) || !s.goOn(s.last) {
-			return nil, s.k.lastWord(ctx, s.name, s.last)
+		if err := s.failed(ctx, back.err); err != errAgain || s.sleepThrough {
+			return nil, err
 		}
 		if arm && back.armed > 0 {
 			s.armed = s.k.now() + min(back.armed, store.WakeLife) // a foreign one may live for ever
@@ -232,24 +267,27 @@ func (s *speaker) wait(ctx context.Context) (*holding, error) {
 	}
 }
 
-// awaitTurn waits to become the speaker. It reports false if the wait as a whole is over. Until then others of this process claim
-// the name, which counts as attempts that fail.
-func (s *speaker) awaitTurn(ctx context.Context) bool {
+// awaitTurn waits to become the speaker; its error is that of the wait, or errAgain. Until then others of this process claim the
+// name, which counts as attempts that fail.
+func (s *speaker) awaitTurn(ctx context.Context) error {
 	timer := time.NewTimer(s.left(never))
 	defer timer.Stop()
 	for {
 		select {
 		case <-s.turn:
-			return true
+			return nil
 		case <-timer.C:
 			if !s.goOn(s.last) {
-				return false
+				return s.last
+			}
+			if s.sleepThrough {
+				return errAgain
 			}
 			timer.Reset(s.left(never))
 		case <-ctx.Done():
-			return false
+			return s.k.lastWord(ctx, s.name, s.last)
 		case <-s.k.life.Done():
-			return false
+			return ErrLockerClosed
 		}
 	}
 }
@@ -304,8 +342,6 @@ func (s *speaker) disarm() {
 // pause waits until another claim is worth while. more is false if the wait is over; arm tells to ask for the wake key.
 func (s *speaker) pause(ctx context.Context, back setback) (more, arm bool) {
 	switch {
-	case s.sleepThrough:
-		return s.sleep(ctx, s.left(never), nil), false
 	case back.split:
 		return s.sleep(ctx, s.splits.next(), nil), false
 	case back.key == "":

@@ -125,7 +125,7 @@ func LimitRetries(retries int, p RetryPolicy) RetryPolicy {
 // LimitRetryTime gives up when the next attempt would come later than this after the call began, and goes by p until then. A negative
 // time is an error of Acquire, as is a nil p. A deadline of the context does more: it cuts short a pause or an attempt under way.
 func LimitRetryTime(most time.Duration, p RetryPolicy) RetryPolicy {
-	limited := limit("LimitRetryTime", p, func(a Attempt, r Retry) bool { return a.Elapsed+r.After > most })
+	limited := limit("LimitRetryTime", p, func(a Attempt, r Retry) bool { return max(r.After, 0) > most-a.Elapsed })
 	if most < 0 {
 		limited.err = fmt.Errorf("ctxlock: LimitRetryTime: %v is negative", most)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 // Several names at once: first all are tried together, in the time of one round trip. If some are held by others, nothing is kept
 // and they are taken one after the other in the order of their names, whatever order the caller gave, so that of any number of callers
 // one gets on (Dijkstra's resource hierarchy). That order binds only those who ask for several names in one call. Somebody who holds
-// one lock and waits for another may still close a circle, so nobody waits for long with locks in hand: after about a validity all
-// are let go, and the one that was missing is waited for with empty hands.
+// one lock and waits for another may still close a circle, so nobody waits for long with locks in hand: after a part of a validity
+// all are let go, and the one that was missing is waited for with empty hands.
 
 // bundle is several locks that were taken together, and the context that they are held as. It ends when any of them ends.
 type bundle struct {
@@ -89,9 +90,9 @@ type gathering struct {
 	order []int    // indexes of names, by name
 	terms *terms
 	mode  Mode
-	began time.Duration
-	// asked counts the attempts that the caller's policy was asked about.
-	asked int
+	// Where the call as a whole stands with the caller's policy, whichever of the names it is about.
+	pacing pacing
+	gaveUp bool
 }
 
 func (k *locker) gather(ctx context.Context, names []string, option AcquireOption) (*gathering, error) {
@@ -103,25 +104,23 @@ func (k *locker) gather(ctx context.Context, names []string, option AcquireOptio
 		return nil, errors.New("ctxlock: nil context")
 	case len(names) == 0:
 		return nil, errors.New("ctxlock: no names")
-	case len(names) > mostNames:
-		return nil, fmt.Errorf("ctxlock: %d names are more than %d", len(names), mostNames)
 	}
-	g := &gathering{k: k, terms: t, mode: option.Mode, began: k.now()}
+	seen := make(map[string]bool, len(names))
+	g := &gathering{k: k, terms: t, mode: option.Mode, pacing: pacing{policy: t.Retry, k: k, began: k.now()}}
 	for i, name := range names {
 		if err := checkName(name); err != nil {
 			return nil, fmt.Errorf("%w (name %d of %d)", err, i+1, len(names))
 		}
-		if !slices.Contains(g.names, name) {
+		if !seen[name] {
+			seen[name] = true
 			g.order = append(g.order, len(g.names))
 			g.names = append(g.names, name)
 		}
 	}
-	slices.SortFunc(g.order, func(i, j int) int {
-		if g.names[i] < g.names[j] {
-			return -1
-		}
-		return 1
-	})
+	if len(g.names) > mostNames {
+		return nil, fmt.Errorf("ctxlock: %d names are more than %d", len(g.names), mostNames)
+	}
+	slices.SortFunc(g.order, func(i, j int) int { return strings.Compare(g.names[i], g.names[j]) })
 	return g, nil
 }
 
@@ -149,7 +148,7 @@ func (g *gathering) acquire(ctx context.Context) (*bundle, error) {
 
 // again tells whether an attempt at all of it that failed is worth another.
 func (g *gathering) again(ctx context.Context, err error) bool {
-	return g.k.worthWaiting(ctx, err) && g.policy(never).Retry(Attempt{Err: err}).Again
+	return !g.gaveUp && g.k.worthWaiting(ctx, err) && g.retry(err).Again
 }
 
 // together takes one name, waiting for it if that is not -1, and then tries all others at once.
@@ -157,9 +156,10 @@ func (g *gathering) together(ctx context.Context, first int) (*bundle, int, erro
 	b := newBundle(ctx)
 	taken := make([]*holding, len(g.names))
 	errs := make([]error, len(g.names))
+	defer g.unlessKept(ctx, b, taken)
 	if first >= 0 {
 		if taken[first], errs[first] = g.wait(b, first, never); errs[first] != nil {
-			return g.letGo(ctx, b, taken, first, errs[first])
+			return nil, first, g.blame(ctx, b, first, errs[first])
 		}
 	}
 	var calls sync.WaitGroup
@@ -175,7 +175,7 @@ func (g *gathering) together(ctx context.Context, first int) (*bundle, int, erro
 	}
 	calls.Wait()
 	if missing := g.worst(errs); missing >= 0 {
-		return g.letGo(ctx, b, taken, missing, errs[missing])
+		return nil, missing, g.blame(ctx, b, missing, errs[missing])
 	}
 	b.members = taken
 	return b, -1, nil
@@ -197,13 +197,14 @@ func (g *gathering) worst(errs []error) int {
 func (g *gathering) oneByOne(ctx context.Context) (*bundle, int, error) {
 	b := newBundle(ctx)
 	taken := make([]*holding, len(g.names))
+	defer g.unlessKept(ctx, b, taken)
 	most := never // with empty hands
 	for _, i := range g.order {
 		var err error
 		if taken[i], err = g.wait(b, i, most); err != nil {
-			return g.letGo(ctx, b, taken, i, err)
+			return nil, i, g.blame(ctx, b, i, err)
 		}
-		most = jitter.Between(g.terms.validity/2, g.terms.validity)
+		most = jitter.Between(g.terms.validity/8, g.terms.validity/4)
 	}
 	b.members = taken
 	return b, -1, nil
@@ -213,7 +214,14 @@ func (g *gathering) oneByOne(ctx context.Context) (*bundle, int, error) {
 func (g *gathering) wait(b *bundle, i int, most time.Duration) (*holding, error) {
 	t := *g.terms
 	if most != never || t.Retry != nil {
-		t.Retry = g.policy(most)
+		t.Retry = RetryFunc(func(a Attempt) Retry {
+			if a.Elapsed >= most {
+				return Retry{}
+			}
+			r := g.retry(a.Err)
+			r.After = min(r.After, most-a.Elapsed)
+			return r
+		})
 	}
 	l, err := g.k.wait(b, g.names[i], &t)
 	if err != nil {
@@ -222,27 +230,29 @@ func (g *gathering) wait(b *bundle, i int, most time.Duration) (*holding, error)
 	return l, b.joins(l)
 }
 
-// policy is the caller's policy, for all attempts of the call, with a time limit for one wait.
-func (g *gathering) policy(most time.Duration) RetryPolicy {
-	return RetryFunc(func(a Attempt) Retry {
-		if a.Elapsed >= most {
-			return Retry{}
-		}
-		left := most - a.Elapsed
-		if g.terms.Retry == nil {
-			return Retry{Again: true, After: left}
-		}
-		g.asked++
-		a.Number, a.Elapsed = g.asked, g.k.now()-g.began
-		r := g.terms.Retry.Retry(a)
-		r.After = min(r.After, left)
-		return r
-	})
+// retry asks the caller's policy about an attempt that failed, unless the pause that it asked for last is not over yet.
+func (g *gathering) retry(err error) Retry {
+	if !g.pacing.goOn(err) {
+		g.gaveUp = true
+		return Retry{}
+	}
+	return Retry{Again: true, After: g.pacing.left(never), SleepThrough: g.pacing.sleepThrough}
 }
 
-// letGo gives back what was taken, all at once, because one name could not be had, and passes that on.
-func (g *gathering) letGo(ctx context.Context, b *bundle, taken []*holding, missing int, err error) (*bundle, int, error) {
-	b.end(err)
+// blame finds the reason why all was let go. If one of those that were taken was lost meanwhile, it is that.
+func (g *gathering) blame(ctx context.Context, b *bundle, i int, err error) error {
+	if ctx.Err() == nil && b.Context.Err() != nil {
+		return fmt.Errorf("ctxlock: %s: %w", quote(g.names[i]), context.Cause(b.Context))
+	}
+	return err
+}
+
+// unlessKept gives back what was taken unless the bundle has become complete: because one of the names could not be had, or because
+// the caller's policy panicked.
+func (g *gathering) unlessKept(ctx context.Context, b *bundle, taken []*holding) {
+	if b.members != nil {
+		return
+	}
+	b.end(ErrReleased)
 	g.k.cancelAll(ctx, slices.DeleteFunc(taken, func(l *holding) bool { return l == nil }))
-	return nil, missing, err
 }

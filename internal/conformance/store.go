@@ -878,7 +878,7 @@ func (s *storeTest) watchRead() {
 
 func (s *storeTest) enlist(owner string, waiters int, validity time.Duration) {
 	s.Helper()
-	one(s, s.store.Enlist, store.Op{Owner: owner, Waiters: waiters, Validity: validity})
+	one(s, s.store.Enlist, store.Op{Owner: owner, Waiters: int32(waiters), Validity: validity})
 }
 
 // wait checks how many wait, as another sees it.
@@ -886,7 +886,7 @@ func (s *storeTest) wait(want int) {
 	s.Helper()
 	other, _ := s.another()
 	for _, from := range []store.Store{s.store, other} {
-		if n := one(s, from.Waiting, store.Op{}).Waiting; n != want {
+		if n := one(s, from.Waiting, store.Op{}).Waiting; int(n) != want {
 			s.Errorf("%d wait, want %d", n, want)
 		}
 	}
