@@ -110,10 +110,11 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 // settle does what is still to do about a lock before it is handed out: with several keys, the fencing token, which is the greatest
 // that any of them gave, is written back to a majority, so that whoever holds a majority next gets a greater one.
 func (k *locker) settle(ctx context.Context, l *holding) (*holding, setback) {
-	for floor := k.floor.Load(); l.token > floor && !k.floor.CompareAndSwap(floor, l.token); {
-		floor = k.floor.Load()
+	if !l.terms.Fencing {
+		return l, setback{}
 	}
-	if !l.terms.Fencing || len(l.keys) == 1 {
+	k.floors.raise(l.name, l.token)
+	if len(l.keys) == 1 {
 		return l, setback{}
 	}
 	asked, cancel := context.WithTimeoutCause(ctx, k.patience.now(), errNoAnswer)
@@ -150,10 +151,14 @@ func (k *locker) yield(to *holding) {
 
 // claimOps fills in what the claim asks for.
 func (l *holding) claimOps(how manner, ops []store.Op) {
+	var floor int64
+	if l.terms.Fencing {
+		floor = l.k.floors.of(l.name)
+	}
 	for i := range ops {
 		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner, Validity: l.validity, From: l.terms.From, Force: how.force, Replicas: int32(l.terms.Replicas)}
 		if l.terms.Fencing {
-			ops[i].Counter, ops[i].Floor = counterKeyOf(l.k.prefix, i, l.name), l.k.floor.Load()
+			ops[i].Counter, ops[i].Floor = counterKeyOf(l.k.prefix, i, l.name), floor
 		}
 	}
 	if how.arm {
@@ -219,6 +224,7 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 	l.k.store.Claim(ctx, ops)
 	// Where the connection broke, the claim may have been carried out. Asking again with the same owner value does no harm and tells;
 	// trust still counts from the first time. The first to ask again may meet the connection while it is taken down.
+	late := anyUnknown(ops)
 	for again := range mostRepeats {
 		if !anyUnknown(ops) || anyUnacknowledged(ops) || !sleepFor(ctx, time.Duration(again)*repeatPause) {
 			break
@@ -246,6 +252,7 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 			all[i] = ops[j]
 		}
 		l.book(i, sent, &ops[j])
+		l.keys[i].late = l.keys[i].late || late
 	}
 	l.unanswered -= int32(len(ops))
 	k.judge(l, sent)

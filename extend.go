@@ -299,6 +299,7 @@ func (k *locker) restoreLane(l *holding, ops []store.Op, indexes []int) {
 	if l.state == held {
 		for j, i := range indexes {
 			l.book(i, sent, &ops[j])
+			l.keys[i].late = l.keys[i].late || ops[j].Unknown
 		}
 		l.believe()
 		k.mu.Unlock()
@@ -344,7 +345,7 @@ func (l *holding) lostOps() []store.Op {
 	defer l.k.mu.Unlock()
 	ops := make([]store.Op, len(l.keys)) // the release may come at any moment and needs l.ops
 	for i := range l.keys {
-		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
+		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner, Answer: store.Answer{Unknown: l.keys[i].late}}
 	}
 	if l.wakes {
 		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)

@@ -90,6 +90,7 @@ type lockKey struct {
 	standing standing
 	watched  bool // the store will send an event when it changes
 	echo     bool // and the next one will be of our own making
+	late     bool // a claim of it was not answered, so it may still come, after the release, too
 }
 
 // standing is what was last heard of a key.

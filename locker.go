@@ -126,7 +126,7 @@ type locker struct {
 	start  time.Time // what now counts from
 	id     string    // first part of every owner value of this locker
 	serial atomic.Uint64
-	floor  atomic.Int64 // the greatest fencing token seen
+	floors floors
 
 	life    context.Context // ends when Close begins
 	endLife context.CancelFunc

@@ -59,15 +59,16 @@ func (l *holding) release() error {
 	defer k.work.Done()
 	l.state = lettingGo
 	l.gone = make(chan struct{})
-	l.endBy(k.now() + closeTime)
+	latest := k.now() + closeTime
+	l.endBy(latest)
 	ops := l.releaseOps()
-	validity := l.validity
+	validity, late := l.validity, l.lateOps()
 	k.mu.Unlock()
 	k.letGoOf(l, ops, validity)
-	k.leave(l.name, unconfirmed(ops), k.now()+validity)
+	k.leave(l.name, append(unconfirmed(ops), late...), k.now()+validity)
 	k.wakeLine(l.name)
 	if lost == nil {
-		lost = k.lostBefore(l, ops)
+		lost = k.lostBefore(l, ops, latest)
 	}
 	if untold := k.untold(l, ops, validity); untold != nil {
 		return errors.Join(lost, untold)
@@ -99,8 +100,8 @@ func (l *holding) lostCause() error {
 }
 
 // lostBefore tells, from the answers to the release, whether the lock had been lost before without anybody knowing: too many of its
-// keys were not there to delete. What became of them it asks, since that is rare.
-func (k *locker) lostBefore(l *holding, ops []store.Op) error {
+// keys were not there to delete. What became of them it asks, since that is rare, if there is time.
+func (k *locker) lostBefore(l *holding, ops []store.Op, latest time.Duration) error {
 	missing := 0
 	for i := range ops {
 		if ops[i].Err == nil && !ops[i].Found {
@@ -121,7 +122,7 @@ func (k *locker) lostBefore(l *holding, ops []store.Op) error {
 		lost.Reason = Expired
 	}
 	k.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), k.patience.now())
+	ctx, cancel := context.WithTimeout(context.Background(), min(k.patience.now(), max(latest-k.now(), 0)))
 	defer cancel()
 	found := make([]store.Op, len(ops))
 	for i := range ops {
@@ -164,6 +165,16 @@ func (l *holding) releaseOps() []store.Op {
 		l.ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
 	}
 	return l.ops
+}
+
+// lateOps is what gives those keys back of which a claim may still come. Under k.mu.
+func (l *holding) lateOps() (late []store.Op) {
+	for i := range l.keys {
+		if l.keys[i].late {
+			late = append(late, store.Op{Key: l.keys[i].name, Owner: l.owner, Answer: store.Answer{Unknown: true}})
+		}
+	}
+	return late
 }
 
 // letting is a lock as the context of its own release. It ends when the time for that is over.

@@ -35,7 +35,7 @@ var (
 		text: `local v=redis.call("GET",KEYS[1]) ` +
 			`if v and v~=ARGV[1] and ARGV[4]~="1" and (ARGV[6]=="" or string.match(v,"^[^\n]*")~=ARGV[6]) then return {v,0,"0"} end ` +
 			`local c=KEYS[2] and tonumber(redis.call("GET",KEYS[2]) or 0) or not KEYS[2] and 0 ` +
-			`if not c or c~=c or c<0 or c>9e15 or tonumber(ARGV[5])>9e15 then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
+			`if not c or c~=c or c<0 or c>=9e15 or tonumber(ARGV[5])>=9e15 then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
 			`if v==ARGV[1] and c>0 and c>tonumber(ARGV[5]) then return {v,0,string.format("%.0f",c)} end ` +
 			`local s=0 if v~=ARGV[1] then redis.call("SET",KEYS[1],ARGV[1],ARGV[2],ARGV[3]) s=1 end ` +
 			`if not KEYS[2] then return {ARGV[1],s,"0"} end ` +
@@ -43,17 +43,17 @@ var (
 			`local k=string.format("%.0f",math.max(c+1,math.min(now,9e15),ARGV[5]+1)) ` +
 			`redis.call("SET",KEYS[2],k,"PX",string.format("%.0f",math.max(k-now,0)/1000+3600000)) ` +
 			`return {ARGV[1],s,k}`,
-		sha1: "9dc145b44f6dc20aa45b14fb7613ccaa0fa61f70",
+		sha1: "21faecbcf0f83b03ab16da8444bdd20198103098",
 	}
 	// raiseScript is extendScript that raises the counter to a token as well.
 	raiseScript = script{
 		text: `local v=redis.call("GET",KEYS[1]) if v==ARGV[1] then ` +
 			`local c=tonumber(redis.call("GET",KEYS[2]) or 0) ` +
-			`if not c or c~=c then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
+			`if not c or c~=c or c>=9e15 then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end ` +
 			`if c<tonumber(ARGV[4]) then local t=redis.call("TIME") ` +
 			`redis.call("SET",KEYS[2],ARGV[4],"PX",string.format("%.0f",math.max(ARGV[4]-t[1]*1000000-t[2],0)/1000+3600000)) end ` +
 			`redis.call(ARGV[2],KEYS[1],ARGV[3]) end return v`,
-		sha1: "3a6857e5739de7ee9d5d521ad19b3d2cbee52eeb",
+		sha1: "d9f93520c2a341c2386137ffe448a19cfe713f9c",
 	}
 
 	// enlistScript notes how many somebody stands for, and until when, and forgets those whose time is over.

@@ -210,7 +210,7 @@ func (s *valkeyStore) reachable(ops []store.Op) error {
 	}
 	for i := range ops {
 		if slotOf(ops[i].Key) != slotOf(ops[i].Counter) {
-			return errors.New("fencing tokens on a cluster need a name, and a prefix, without a closing brace that has no opening one")
+			return errors.New("fencing tokens on a cluster need a name whose closing braces end a hash tag: otherwise the key and its counter are in different slots")
 		}
 	}
 	return nil
@@ -247,12 +247,25 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op, whole bool) (re
 	case !ops[0].Force && !s.cluster && s.clock.distrusted(s.now()) != nil: // perhaps found out by another claim, while this was under way
 		s.doubt(ops)
 	case step != steady && life.at != 0: // they were given the wrong life
-		s.Extend(ctx, ops)
-		for i := range ops {
-			ops[i].Unknown = ops[i].Unknown || ops[i].Err != nil
-		}
+		s.extendAgain(ctx, ops)
 	}
 	return nil
+}
+
+// extendAgain gives what was claimed the life that it should have had. The answers to the claim are kept where they say more.
+func (s *valkeyStore) extendAgain(ctx context.Context, ops []store.Op) {
+	tokens := make([]int64, len(ops))
+	for i := range ops {
+		tokens[i] = ops[i].Token
+	}
+	s.Extend(ctx, ops)
+	for i := range ops {
+		op := &ops[i]
+		op.Unknown = op.Unknown || op.Err != nil
+		if op.Mine() {
+			op.Token = tokens[i]
+		}
+	}
 }
 
 // claimBatch is the commands of a claim.

@@ -232,7 +232,7 @@ func (st *step) counter(op *store.Op) (int64, error) {
 		return 0, nil
 	}
 	last, err := strconv.ParseInt(e.value, 10, 64)
-	if err != nil || last < 0 || last > mostToken {
+	if err != nil || last < 0 || last >= mostToken {
 		return 0, errCounter
 	}
 	return last, nil
