@@ -19,6 +19,7 @@ type checker struct {
 	mu sync.Mutex
 	// Below mu.
 	live     map[string][]*belief // by name
+	tokens   map[string]int64     // the greatest fencing token that was handed out, by name
 	acquired int
 	lasted   time.Duration // in fake time, once it is over
 	failures []string
@@ -28,12 +29,33 @@ type checker struct {
 type belief struct {
 	context.Context
 	who string
-	// rivalled is when another believed the same for the first time.
+	// rivalled is since when another has come to believe the same later.
 	rivalled time.Time
 }
 
 func newChecker(p plan, server *memlock.Server, t *trace) *checker {
-	return &checker{plan: p, server: server, trace: t, live: make(map[string][]*belief)}
+	return &checker{plan: p, server: server, trace: t, live: make(map[string][]*belief), tokens: make(map[string]int64)}
+}
+
+// lastToken is what the token of a lock has to be above that is asked for now.
+func (c *checker) lastToken(name string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tokens[name]
+}
+
+// token is called with the fencing token of each context that was handed out, and what lastToken was when it was asked for. A context that
+// is alive now comes after all that came before, unless there is no law.
+func (c *checker) token(who, name string, ctx context.Context, token, after int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ctx.Err() == nil && !c.plan.lawless {
+		after = c.tokens[name]
+	}
+	if token <= after {
+		c.fail(name, "%s has %s with the token %d, after %d", who, name, token, after)
+	}
+	c.tokens[name] = max(c.tokens[name], token)
 }
 
 // begin is called with each context that was handed out.
@@ -71,7 +93,9 @@ func (c *checker) check(name string) {
 		c.fail(name, "%s believes to hold %s, and nobody has a majority of its keys", live[0].who, name)
 	}
 	for i, b := range live {
-		if i < len(live)-1 && c.rivalled(b) {
+		if i == len(live)-1 {
+			b.rivalled = time.Time{} // whoever came later was mistaken, and knows it by now
+		} else if c.rivalled(b) {
 			c.fail(name, "%s and %s both hold %s", b.who, live[len(live)-1].who, name)
 		}
 	}
@@ -93,7 +117,7 @@ func (c *checker) rivalled(b *belief) bool {
 	if b.rivalled.IsZero() {
 		b.rivalled = time.Now()
 	}
-	return time.Since(b.rivalled) > c.plan.locker.KeyValidity
+	return time.Since(b.rivalled) > c.plan.longest()
 }
 
 // hasMajority tells whether somebody has a majority of a name's keys on the server.

@@ -33,6 +33,7 @@ func (m *meter) Release(ctx context.Context, ops []store.Op) {
 	m.count(len(ops))
 	m.Store.Release(ctx, ops)
 }
+func (m *meter) Read(ctx context.Context, ops []store.Op) { m.count(len(ops)); m.Store.Read(ctx, ops) }
 func (m *meter) Look(ctx context.Context, ops []store.Op) { m.count(len(ops)); m.Store.Look(ctx, ops) }
 
 // count blames a process that asks too much, and slows it down from then on: where requests take no time, it could go on for ever

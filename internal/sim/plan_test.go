@@ -32,6 +32,9 @@ type plan struct {
 	tidy bool
 	// lawless histories have takeovers by force, and keys that vanish: two contexts may be alive at once, though not for long.
 	lawless bool
+	// fenced histories have a fencing token with each lock. In varied ones each lock is held on terms of its own, and some are taken
+	// together.
+	fenced, varied bool
 }
 
 // drawPlan draws a plan.
@@ -71,6 +74,8 @@ func drawPlan(seed uint64) plan {
 		p.stalls, p.lanes, p.opens = r.IntN(2) == 0, r.IntN(2) == 0, r.IntN(2) == 0
 		p.crashes = r.IntN(p.processes)
 	}
+	r = rand.New(rand.NewPCG(seed, 6)) // so that the histories of old seeds are still what they were, but for this
+	p.fenced, p.varied = r.IntN(2) == 0, r.IntN(3) == 0
 	return p
 }
 
@@ -109,6 +114,14 @@ func (p plan) patience() time.Duration {
 	return min(p.locker.KeyValidity, max(1500*time.Millisecond, 4*(p.server.Latency+2*p.faults.MaxDelay)))
 }
 
+// longest is how long a key lives at the most that nobody extends.
+func (p plan) longest() time.Duration {
+	if p.varied {
+		return 2 * p.locker.KeyValidity
+	}
+	return p.locker.KeyValidity
+}
+
 // deaf is how many events are missing even when all is well again: all or none.
 func (p plan) deaf() float64 { return math.Floor(p.faults.LoseEvent) }
 
@@ -116,19 +129,22 @@ func (p plan) deaf() float64 { return math.Floor(p.faults.LoseEvent) }
 // that are late may still plant some, and all the others may come first. Without events each may take up to a validity to notice.
 func (p plan) turn() time.Duration {
 	others := time.Duration(p.processes * p.workers * p.names)
-	each := time.Second + 10*p.server.Latency + time.Duration(p.deaf())*p.locker.KeyValidity
-	return 4*p.locker.KeyValidity + 4*p.faults.MaxDelay + others*each + 30*time.Second
+	each := time.Second + 10*p.server.Latency + time.Duration(p.deaf())*p.longest()
+	return 4*p.longest() + 4*p.faults.MaxDelay + others*each + 30*time.Second
 }
 
-// load is how many keys a process may ask for within a second, for each of its workers and for itself.
-func (p plan) load() int { return 200 * (1 + p.workers) * int(2*p.locker.KeyMajority-1) }
+// load is how many keys a process may ask for within a second, for each of its workers and for itself. What an attempt may have left is
+// looked for as long as it can live.
+func (p plan) load() int {
+	return int(200 * time.Duration(1+p.workers) * time.Duration(2*p.locker.KeyMajority-1) * p.longest() / p.locker.KeyValidity)
+}
 
 func (p plan) String() string {
 	return fmt.Sprintf("%v, %d processes of %d workers, %d names, lanes %d, echoes %v, latency %v, majority %d, validity %v, "+
-		"extended every %v, patience %v, troubles every %v (stalls %v, of lanes %v, reopened %v, crashes %d), tidy %v, lawless %v, faults %+v",
+		"extended every %v, patience %v, troubles every %v (stalls %v, of lanes %v, reopened %v, crashes %d), tidy %v, lawless %v, fenced %v, varied %v, faults %+v",
 		p.length.Round(time.Second), p.processes, p.workers, p.names, p.server.Lanes, p.server.Echoes, p.server.Latency,
 		p.locker.KeyMajority, p.locker.KeyValidity, p.locker.ExtendInterval, p.locker.TryNextAfter, p.troubles.Round(time.Millisecond),
-		p.stalls, p.lanes, p.opens, p.crashes, p.tidy, p.lawless, p.faults)
+		p.stalls, p.lanes, p.opens, p.crashes, p.tidy, p.lawless, p.fenced, p.varied, p.faults)
 }
 
 func oneOf[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values))] }

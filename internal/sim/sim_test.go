@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,9 +85,13 @@ func TestCheckerFindsUnsafeStores(t *testing.T) {
 		{"extends what is not there", func(s store.Store) store.Store { return forgetful{s} }, "nobody has a majority"},
 		{"releases whoever asks", func(s store.Store) store.Store { return careless{s} }, "both hold"},
 		{"forgets to release", func(s store.Store) store.Store { return stingy{s} }, "keys are left"},
+		{"forgets tokens", func(s store.Store) store.Store { return new(amnesiac).on(s) }, "with the token"},
+		{"gives tokens twice", func(s store.Store) store.Store { return repetitive{s} }, "with the token"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := runInBubble(t, unsafePlan(), test.wrap)
+			p := unsafePlan()
+			p.fenced = strings.Contains(test.name, "tokens") // a token is written back, which finds out some of the others
+			c := runInBubble(t, p, test.wrap)
 			if found := strings.Join(c.failures, "\n"); !strings.Contains(found, test.want) {
 				t.Errorf("the checker did not find %q, but: %q", test.want, found)
 			}
@@ -102,7 +107,7 @@ func unsafePlan() plan {
 	p.locker.KeyMajority = 2
 	p.locker.KeyValidity, p.locker.ExtendInterval = 2*time.Second, 0
 	p.server.Latency = 0
-	p.troubles, p.lawless = 0, false
+	p.troubles, p.lawless, p.fenced, p.varied = 0, false, false, false
 	p.faults = faulty.Config{}
 	return p
 }
@@ -146,5 +151,35 @@ type stingy struct{ store.Store }
 func (s stingy) Release(_ context.Context, ops []store.Op) {
 	for i := range ops {
 		ops[i].Holder, ops[i].Err = "", nil
+	}
+}
+
+// amnesiac counts the tokens that it gives out itself, so that each process has tokens of its own.
+type amnesiac struct {
+	store.Store
+	given atomic.Int64
+}
+
+func (s *amnesiac) on(inner store.Store) *amnesiac {
+	s.Store = inner
+	return s
+}
+
+func (s *amnesiac) Claim(ctx context.Context, ops []store.Op) {
+	s.Store.Claim(ctx, ops)
+	for i := range ops {
+		if ops[i].Token != 0 {
+			ops[i].Token = s.given.Add(1)
+		}
+	}
+}
+
+// repetitive gives out a counter that has not been raised.
+type repetitive struct{ store.Store }
+
+func (s repetitive) Claim(ctx context.Context, ops []store.Op) {
+	s.Store.Claim(ctx, ops)
+	for i := range ops {
+		ops[i].Token -= ops[i].Token % 1000000
 	}
 }

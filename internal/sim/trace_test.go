@@ -87,6 +87,11 @@ func (r recorder) Release(ctx context.Context, ops []store.Op) {
 	r.record("release", ops)
 }
 
+func (r recorder) Read(ctx context.Context, ops []store.Op) {
+	r.Store.Read(ctx, ops)
+	r.record("read", ops)
+}
+
 func (r recorder) Look(ctx context.Context, ops []store.Op) {
 	r.Store.Look(ctx, ops)
 	r.record("look", ops)
@@ -96,9 +101,12 @@ func (r recorder) record(what string, ops []store.Op) {
 	for i := range ops {
 		op := &ops[i]
 		name := op.Key[strings.LastIndexByte(op.Key, ':')+1:]
-		if op.Err != nil {
+		switch {
+		case op.Err != nil:
 			r.trace.add(r.who, name, "  "+what+" %s as %s: %v", op.Key, short(op.Owner), op.Err)
-		} else {
+		case op.Token != 0:
+			r.trace.add(r.who, name, "  "+what+" %s as %s: token %d, TTL %v", op.Key, short(op.Owner), op.Token, op.TTL)
+		default:
 			r.trace.add(r.who, name, "  "+what+" %s as %s: holder %s, TTL %v", op.Key, short(op.Owner), short(op.Holder), op.TTL)
 		}
 	}
@@ -111,7 +119,8 @@ func (s short) String() string {
 	if s == "" {
 		return "nobody"
 	}
-	parts := strings.Split(string(s), "/")
+	owner, _, _ := strings.Cut(string(s), "\n") // what follows is metadata
+	parts := strings.Split(owner, "/")
 	if len(parts) != 3 {
 		return fmt.Sprintf("%q", string(s))
 	}
