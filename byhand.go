@@ -146,7 +146,8 @@ func (l *holding) tell(err error) {
 type audience struct {
 	answered chan struct{} // closed, and forgotten, with the next answer or end; nil if nobody waits for that
 	watchers []*watcher
-	told     bool // of the loss
+	told     bool    // of the loss
+	faults   []error // of independent nodes, key by key: what the last request to extend failed with
 }
 
 // heard is the lock's audience, which there is from then on. Under k.mu.

@@ -251,7 +251,9 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 			i = indexes[j]
 			all[i] = ops[j]
 		}
-		l.book(i, sent, &ops[j])
+		if l.keys[i].standing == unheard { // else an extension has been answered already, and says more
+			l.book(i, sent, &ops[j])
+		}
 		l.keys[i].late = l.keys[i].late || late
 	}
 	l.unanswered -= int32(len(ops))
@@ -318,6 +320,7 @@ func (k *locker) begin(l *holding, sent time.Duration) {
 		return
 	}
 	k.patience.learn(now - sent)
+	l.lastErr = nil
 	l.state = held
 	l.believe()
 	l.due = sent + l.interval

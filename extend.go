@@ -103,6 +103,7 @@ func (k *locker) dueTargets(now time.Duration) []target {
 			targets = append(targets, target{l, i, l.turn + 1})
 		}
 		l.turn++
+		l.lastErr = nil
 		l.asking, l.good, l.open = int32(len(l.keys)), 0, true
 	}
 	return targets
@@ -195,7 +196,14 @@ func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *Lost
 	}
 	l.asking--
 	l.keys[t.i].echo = false
+	last := l.lastErr
 	l.book(t.i, sent, op)
+	if !l.open {
+		l.lastErr = last // a minority that fails late keeps nothing from being extended
+	}
+	if k.names != nil {
+		l.noteFault(t.i, op.Err)
+	}
 	if op.Mine() {
 		l.good++
 		if l.renewing {
@@ -210,6 +218,7 @@ func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *Lost
 	case !l.open: // a late answer
 		k.restoreGone(l)
 	case int(l.good) >= k.majority:
+		l.lastErr = nil
 		k.nextTurn(l, sent)
 	case int(l.good+l.asking) < k.majority:
 		if l.renewing {
@@ -234,7 +243,10 @@ func (l *holding) renewedIn(turn int32) (n int) {
 // notExtended is the error of a round that too few keys have confirmed. Under k.mu.
 func (l *holding) notExtended() error {
 	err := l.lastErr
-	if err == nil {
+	switch {
+	case l.k.names != nil:
+		err = l.faultsOfNodes()
+	case err == nil:
 		err = errNoAnswer
 	}
 	return fmt.Errorf("ctxlock: %s: not extended: %w", quote(l.name), err)
@@ -298,7 +310,9 @@ func (k *locker) restoreLane(l *holding, ops []store.Op, indexes []int) {
 	k.mu.Lock()
 	if l.state == held {
 		for j, i := range indexes {
-			l.book(i, sent, &ops[j])
+			if l.keys[i].standing == unheard { // else it has been heard of since
+				l.book(i, sent, &ops[j])
+			}
 			l.keys[i].late = l.keys[i].late || ops[j].Unknown
 		}
 		l.believe()

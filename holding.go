@@ -210,7 +210,6 @@ func (l *holding) book(i int, sent time.Duration, op *store.Op) {
 		key.watched = true
 		key.until = l.k.drift.trustUntil(sent, validity, op.TTL)
 		key.lives = key.until + l.k.drift.marginOf(validity)
-		l.lastErr = nil
 	case op.Holder == "":
 		key.standing = gone
 	default:

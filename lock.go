@@ -33,7 +33,8 @@ func FromContext(ctx context.Context) *Lock {
 }
 
 // Each gives the handles of the locks that were taken together, in the order in which they were named, names given twice
-// once. Of a single lock it is the lock itself, of nil nothing. All share one context: one that is released or lost ends it for all.
+// once. Of a single lock it is the lock itself, of nil nothing. All share one context: one that is released or lost ends it for all. The
+// others then stay taken on the servers, no longer extended, until they are released, by themselves or together, or until they run out.
 func (l *Lock) Each() []*Lock {
 	var each []*Lock
 	for _, h := range l.holdings() {
@@ -92,7 +93,8 @@ func (l *Lock) Metadata() string {
 }
 
 // Token is the fencing token: a number that is greater than the token of every earlier holding of this name, whoever held it and however
-// it passed, for the guarded resource to refuse what comes late (package fence does that). It is 0 unless AcquireOption.Fencing asked for one;
+// it passed, for the guarded resource to refuse what comes late (package fence does that). Where servers lose their data and their clocks
+// were set back by more than has passed, nobody but a Locker that saw the earlier ones keeps it rising. It is 0 unless AcquireOption.Fencing asked for one;
 // and of several locks, each of which has its own: see Each.
 func (l *Lock) Token() int64 {
 	if h := l.first(); h != nil && l.all == nil {
@@ -190,14 +192,14 @@ func (k *locker) ttl(ctx context.Context, l *holding) (time.Duration, error) {
 	for i := range ops {
 		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
 	}
-	k.onMajority(ops, majorityRequest{send: func(ops []store.Op) { k.store.Read(asked, ops) }})
+	k.onMajority(ops, majorityRequest{send: func(ops []store.Op) { k.store.Read(asked, ops) }, decided: k.agreed})
 	var left []time.Duration
-	var fault error
+	failed := 0
 	cause := &LostError{Name: l.name, Reason: Deleted}
 	for i := range ops {
 		switch op := &ops[i]; {
 		case op.Err != nil:
-			fault = op.Err
+			failed++
 		case op.Holder == l.owner:
 			left = append(left, op.TTL)
 		case op.Holder != "":
@@ -211,9 +213,9 @@ func (k *locker) ttl(ctx context.Context, l *holding) (time.Duration, error) {
 	case k.life.Err() != nil:
 		return 0, ErrLockerClosed
 	case ctx.Err() != nil:
-		return 0, ctxError(ctx, l.name, fault)
-	case fault != nil:
-		return 0, fmt.Errorf("ctxlock: %s: %w", quote(l.name), fault)
+		return 0, ctxError(ctx, l.name, nil)
+	case failed > len(ops)-k.majority || len(left)+failed >= k.majority:
+		return 0, fmt.Errorf("ctxlock: %s: %w", quote(l.name), k.unread(l.name, ops))
 	}
 	k.lookAt(l)
 	return 0, cause
@@ -246,7 +248,7 @@ func (l *Lock) Extend(ctx context.Context, d time.Duration) error {
 	all := l.holdings()
 	errs := make([]error, len(all))
 	l.together(func(i int, h *holding) { errs[i] = h.extend(ctx, d) })
-	return errors.Join(errs...)
+	return joined(errs)
 }
 
 // KeepExtended keeps a lock that was taken with NoExtend extended in the background, as other locks are, from now until stop; and
@@ -254,8 +256,8 @@ func (l *Lock) Extend(ctx context.Context, d time.Duration) error {
 // anyway it does the latter, and stop does not change that it is extended.
 //
 // stop returns when no extension and no call of onError is under way any more, or will be on this account. The lock is not released;
-// unless somebody else keeps it, it runs out. stop may be called many times, from any goroutine but one that onError waits for, and after the lock has
-// ended. It waits no longer than the lock is believed in, and for onError. On a nil Lock nothing happens.
+// unless somebody else keeps it, it runs out. stop may be called many times, from many goroutines, and after the lock has ended; but not by onError itself, which
+// it would wait for. It waits no longer than the lock is believed in, and for onError to return. On a nil Lock nothing happens.
 func (l *Lock) KeepExtended(onError func(error)) (stop func()) {
 	all := l.holdings()
 	if len(all) == 0 {
@@ -279,15 +281,16 @@ func (l *Lock) KeepExtended(onError func(error)) (stop func()) {
 }
 
 // Release gives the lock back: its context ends, and the servers are told. It does that even if ctx has ended, or is nil: it
-// waits for their answer for at most 2s, and what they have not confirmed is tried again in the background. What comes back says what became of the lock:
+// waits for their answer for at most 2s, and what they have not confirmed is tried again in the background. What comes back says what became
+// of the lock; find it with errors.Is and errors.As:
 //
 //   - nil: released.
 //   - ErrReleased: it had been released before, by this or by its cancel function, or the Lock is nil.
-//   - a *LostError (errors.Is ErrLost): it had been lost before; its remains are cleaned up.
-//   - a *ReleaseError: the servers could not be told; it says by when the keys run out by themselves.
+//   - a *LostError (ErrLost): it had been lost before; its remains are cleaned up.
+//   - a *ReleaseError: the servers could not be told; it says by when the keys run out by themselves. If it had been lost as well, both.
 //   - ErrLockerClosed: Close releases it, or has.
 //
-// Of several locks, the errors of all are joined.
+// Of several locks, the errors of all are joined; of one that was released by itself before (see Each), ErrReleased is among them.
 func (l *Lock) Release(ctx context.Context) error {
 	all := l.holdings()
 	if len(all) == 0 {
@@ -300,6 +303,14 @@ func (l *Lock) Release(ctx context.Context) error {
 	l.together(func(i int, h *holding) { errs[i] = h.release() })
 	if allAre(errs, ErrReleased) {
 		return ErrReleased
+	}
+	return joined(errs)
+}
+
+// joined is the error of one lock as it is, and the errors of several joined.
+func joined(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
 	}
 	return errors.Join(errs...)
 }

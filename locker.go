@@ -91,7 +91,7 @@ func NewLocker(option LockerOption) (Locker, error) {
 	}
 	servers, err := openValkey(option, defaultDrift)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ctxlock: connecting: %w", err)
 	}
 	k := newLocker(servers, option, defaultDrift)
 	k.client = servers.client

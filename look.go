@@ -137,17 +137,12 @@ func (k *locker) lookFor(ctx context.Context, names []string) ([]Status, error) 
 		lists = append(lists, store.Op{Key: listKeyOf(k.prefix, name)})
 	}
 	counted := make(chan struct{})
-	go func() {
+	k.work.Go(func() { // the caller has a place in work
 		defer close(counted)
 		k.onLanes(lists, func(ops []store.Op) { k.store.Waiting(asked, ops) })
-	}()
-	read := func(ops []store.Op) { k.store.Read(asked, ops) }
-	if len(names) == 1 {
-		k.onMajority(ops, majorityRequest{send: read})
-	} else {
-		k.onLanes(ops, read)
-	}
-	<-counted
+	})
+	k.onMajority(ops, majorityRequest{send: func(ops []store.Op) { k.store.Read(asked, ops) }, decided: k.agreed})
+	waiting := k.waitingBy(counted, lists)
 	all := make([]Status, len(names))
 	for i, name := range names {
 		status, err := k.status(name, ops[i*n:(i+1)*n])
@@ -160,21 +155,37 @@ func (k *locker) lookFor(ctx context.Context, names []string) ([]Status, error) 
 		default:
 			return nil, fmt.Errorf("ctxlock: %s: %w", quote(name), err)
 		}
-		status.Waiting = int(lists[i].Waiting) // zero if that could not be read, as without permission for scripts
+		status.Waiting = waiting[i]
 		all[i] = status
 	}
 	return all, nil
 }
 
+// waitingBy gives how many wait for each name. What could not be read counts as none: a node that does not answer, or no permission
+// for scripts.
+func (k *locker) waitingBy(counted <-chan struct{}, lists []store.Op) []int {
+	waiting := make([]int, len(lists))
+	timer := time.NewTimer(max(leastGrace, k.patience.trips(2)))
+	defer timer.Stop()
+	select {
+	case <-counted:
+		for i := range lists {
+			if lists[i].Err == nil {
+				waiting[i] = int(lists[i].Waiting)
+			}
+		}
+	case <-timer.C:
+	}
+	return waiting
+}
+
 // status makes out who holds a name, if anybody does, from the answers about its keys.
 func (k *locker) status(name string, ops []store.Op) (Status, error) {
-	var fault error
 	answered := 0
 	left := make(map[string][]time.Duration) // by what the keys have for a value
 	for i := range ops {
 		op := &ops[i]
 		if op.Err != nil {
-			fault = op.Err
 			continue
 		}
 		answered++
@@ -198,7 +209,7 @@ func (k *locker) status(name string, ops []store.Op) (Status, error) {
 		return status, nil
 	}
 	if answered < k.majority {
-		return status, fault
+		return status, k.unread(name, ops)
 	}
 	return status, nil
 }

@@ -50,7 +50,7 @@ const scanCount = 1000
 // Scan is SCAN, on each primary of a cluster.
 func (s *valkeyStore) Scan(ctx context.Context, prefix string, found func(keys []string) bool) error {
 	if !s.cluster {
-		_, err := scan(ctx, s.client, prefix, found)
+		_, err := s.scan(ctx, s.client, prefix, found)
 		return err
 	}
 	s.topology.learn(s.client)
@@ -58,18 +58,24 @@ func (s *valkeyStore) Scan(ctx context.Context, prefix string, found func(keys [
 		if !s.topology.isPrimary(address) {
 			continue
 		}
-		if more, err := scan(ctx, node, prefix, found); err != nil || !more {
+		if more, err := s.scan(ctx, node, prefix, found); err != nil || !more {
 			return err
 		}
 	}
 	return nil
 }
 
-// scan goes through one node's keys. It reports whether to go on with the next.
-func scan(ctx context.Context, node valkey.Client, prefix string, found func(keys []string) bool) (more bool, err error) {
+// scan goes through one node's keys. It reports whether to go on with the next. Each step has the time that an attempt has: the client
+// would ask again and again.
+func (s *valkeyStore) scan(ctx context.Context, node valkey.Client, prefix string, found func(keys []string) bool) (more bool, err error) {
 	for cursor := uint64(0); ; {
-		part, err := node.Do(ctx, node.B().Scan().Cursor(cursor).Match(escapeGlob(prefix)+"*").Count(scanCount).Build()).AsScanEntry()
+		step, cancel := context.WithTimeoutCause(ctx, s.patience, errNoAnswer)
+		part, err := node.Do(step, node.B().Scan().Cursor(cursor).Match(escapeGlob(prefix)+"*").Count(scanCount).Build()).AsScanEntry()
+		cancel()
 		if err != nil {
+			if ctx.Err() == nil && isContextError(err) {
+				err = errNoAnswer
+			}
 			return false, err
 		}
 		if len(part.Elements) > 0 && !found(part.Elements) {

@@ -1,6 +1,7 @@
 package ctxlock
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -15,10 +16,50 @@ type majorityRequest struct {
 	send func([]store.Op) // asks for the keys of one lane
 	late func([]store.Op) // gets the answers that were not waited for; may be nil
 	done func()           // called when all have answered; may be nil
+	// decided tells whether the answers that there are decide it; those that are missing have errNotYet.
+	decided func([]store.Op) bool
 }
 
-// onMajority sends on all lanes at once, and returns when all have answered or when a majority of the keys has, without an error, and the others
-// have had a little longer: a node that does not answer should not hold up what is decided without it. Ops without an answer then have errNotYet.
+// confirmed is decided when a majority has answered without an error.
+func (k *locker) confirmed(ops []store.Op) bool {
+	good := 0
+	for i := range ops {
+		if ops[i].Err == nil {
+			good++
+		}
+	}
+	return good >= k.majority
+}
+
+// agreed is decided, for the keys of one name after those of another, when it is certain for each whether a majority of its keys has the
+// same holder.
+func (k *locker) agreed(ops []store.Op) bool {
+	for keys := range slices.Chunk(ops, k.keys()) {
+		if !k.nameAgreed(keys) {
+			return false
+		}
+	}
+	return true
+}
+
+func (k *locker) nameAgreed(keys []store.Op) bool {
+	open, most := 0, 0
+	for i := range keys {
+		same := 0
+		for j := range keys {
+			if keys[i].Err == nil && keys[i].Holder != "" && keys[j].Err == nil && keys[j].Holder == keys[i].Holder {
+				same++
+			}
+		}
+		if most = max(most, same); keys[i].Err == errNotYet {
+			open++
+		}
+	}
+	return most >= k.majority || most+open < k.majority
+}
+
+// onMajority sends on all lanes at once, and returns when all have answered, or when it is decided and the others have had a little
+// longer: a node that does not answer should not hold up what is decided without it. Ops without an answer then have errNotYet.
 func (k *locker) onMajority(ops []store.Op, r majorityRequest) {
 	if r.done == nil {
 		r.done = func() {}
@@ -30,17 +71,21 @@ func (k *locker) onMajority(ops []store.Op, r majorityRequest) {
 		return
 	}
 	p := poll{ops: ops, request: r, left: len(groups), news: make(chan struct{}, 1)}
-	for _, indexes := range groups {
-		asked := pick(ops, indexes)
-		for _, i := range indexes {
-			ops[i].Answer = store.Answer{Err: errNotYet, Unknown: true}
-		}
+	requests := make([][]store.Op, len(groups))
+	for g, indexes := range groups {
+		requests[g] = pick(ops, indexes)
+	}
+	for i := range ops {
+		ops[i].Answer = store.Answer{Err: errNotYet, Unknown: true}
+	}
+	for g, indexes := range groups {
+		asked := requests[g]
 		k.work.Go(func() { // the caller has a place in work
 			r.send(asked)
 			p.book(asked, indexes)
 		})
 	}
-	p.wait(k.majority, max(leastGrace, k.patience.trips(2)))
+	p.wait(max(leastGrace, k.patience.trips(2)))
 }
 
 // poll is one such request.
@@ -50,7 +95,6 @@ type poll struct {
 
 	mu   sync.Mutex
 	ops  []store.Op // nil once nobody waits for answers any more
-	good int        // keys that were answered without an error
 	left int        // lanes that have not answered
 }
 
@@ -62,9 +106,6 @@ func (p *poll) book(answered []store.Op, indexes []int) {
 	if !late {
 		for j, i := range indexes {
 			p.ops[i] = answered[j]
-			if answered[j].Err == nil {
-				p.good++
-			}
 		}
 	}
 	p.mu.Unlock()
@@ -81,7 +122,7 @@ func (p *poll) book(answered []store.Op, indexes []int) {
 }
 
 // wait returns when it is decided.
-func (p *poll) wait(majority int, grace time.Duration) {
+func (p *poll) wait(grace time.Duration) {
 	var over <-chan time.Time
 	for {
 		p.mu.Lock()
@@ -89,7 +130,7 @@ func (p *poll) wait(majority int, grace time.Duration) {
 			p.mu.Unlock()
 			return
 		}
-		if p.good >= majority && over == nil {
+		if over == nil && p.request.decided(p.ops) {
 			timer := time.NewTimer(grace)
 			defer timer.Stop()
 			over = timer.C

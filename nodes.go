@@ -36,13 +36,13 @@ type node struct {
 }
 
 const (
-	// nodesGrace is how long NewRedlock waits for the others when a majority is connected.
+	// nodesGrace is how long NewRedlock waits for the others when it is decided whether there is a majority.
 	nodesGrace = 250 * time.Millisecond
 	// leastReconnect and mostReconnect are the pauses between attempts to connect to a node.
 	leastReconnect, mostReconnect = 100 * time.Millisecond, 5 * time.Second
 )
 
-var errConnecting = fmt.Errorf("%w: still connecting", errUnsent)
+var errConnecting error = unsent{errors.New("still connecting")}
 
 // openNodes connects to as many nodes as it takes.
 func openNodes(option RedlockOption, settled LockerOption, d drift) (*nodes, error) {
@@ -69,18 +69,20 @@ func openNodes(option RedlockOption, settled LockerOption, d drift) (*nodes, err
 
 // awaitMajority waits for the first attempts to connect. It fails if they cannot make a majority any more.
 func (n *nodes) awaitMajority(tried <-chan *node, majority int) error {
-	connected := 0
+	connected, failed := 0, 0
 	var grace <-chan time.Time
-	for range n.all {
+	for over := false; connected+failed < len(n.all) && !over; {
 		select {
 		case one := <-tried:
 			if one.store.Load() != nil {
 				connected++
+			} else {
+				failed++
 			}
 		case <-grace:
-			return nil
+			over = true
 		}
-		if connected == majority && grace == nil {
+		if grace == nil && (connected >= majority || failed > len(n.all)-majority) {
 			timer := time.NewTimer(nodesGrace)
 			defer timer.Stop()
 			grace = timer.C
@@ -89,15 +91,15 @@ func (n *nodes) awaitMajority(tried <-chan *node, majority int) error {
 	if connected >= majority {
 		return nil
 	}
-	failed := &QuorumError{Needed: majority}
+	none := &QuorumError{Needed: majority}
 	for _, one := range n.all {
-		said := NodeError{Node: one.address, Outcome: NodeGranted}
+		said := NodeError{Node: one.address, Outcome: NodeAnswered}
 		if one.store.Load() == nil {
-			said.Outcome, said.Err = NodeFailed, *one.fault.Load()
+			said.fail(*one.fault.Load())
 		}
-		failed.Nodes = append(failed.Nodes, said)
+		none.Nodes = append(none.Nodes, said)
 	}
-	return fmt.Errorf("ctxlock: connecting: %w", failed)
+	return fmt.Errorf("ctxlock: connecting: %w", none)
 }
 
 // connect tries to connect to a node until that succeeds, or the store is closed. It reports its first attempt.
@@ -108,7 +110,7 @@ func (n *nodes) connect(one *node, option LockerOption, d drift, tried chan<- *n
 		if err == nil {
 			n.connected(one, s)
 		} else {
-			err = fmt.Errorf("%w: %w", errUnsent, err)
+			err = unsent{err}
 			one.fault.Store(&err)
 		}
 		if first {
@@ -229,7 +231,7 @@ func (n *nodes) Waiting(ctx context.Context, ops []store.Op) {
 
 // Scan goes through as many nodes as can be reached. If that is a majority, every lock is found that a majority has.
 func (n *nodes) Scan(ctx context.Context, prefix string, found func(keys []string) bool) error {
-	var faults []error
+	failed := &QuorumError{Needed: len(n.all)/2 + 1}
 	more := true
 	for _, one := range n.all {
 		s := one.store.Load()
@@ -246,11 +248,14 @@ func (n *nodes) Scan(ctx context.Context, prefix string, found func(keys []strin
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			faults = append(faults, fmt.Errorf("%s: %w", one.address, err))
+			failed.Nodes = append(failed.Nodes, NodeError{Node: one.address})
+			failed.Nodes[len(failed.Nodes)-1].fail(err)
+		default:
+			failed.Nodes = append(failed.Nodes, NodeError{Node: one.address, Outcome: NodeAnswered})
 		}
 	}
-	if len(faults) > len(n.all)/2 {
-		return errors.Join(faults...)
+	if failed.count(NodeFailed)+failed.count(NodeLate) > len(n.all)/2 {
+		return failed
 	}
 	return nil
 }

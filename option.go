@@ -20,7 +20,7 @@ type LockerOption struct {
 	KeyPrefix string
 	// ClientOption is what the client is built from: addresses, user, TLS, Sentinel or Cluster. The Locker needs one
 	// pipelined connection for each node and talks to primaries, so it sets PipelineMultiplex, BlockingPipeline,
-	// DisableAutoPipelining, AlwaysPipelining, SendToReplicas, ClientTrackingOptions and OnInvalidations on its copy (an
+	// DisableAutoPipelining, AlwaysPipelining, DisableRetry, SendToReplicas, ClientTrackingOptions and OnInvalidations on its copy (an
 	// OnInvalidations of yours is called as well); a Dialer.KeepAlive of zero becomes 2s. With DisableCache there is no tracking, and the Locker polls: see NewLocker.
 	ClientOption valkey.ClientOption
 	// KeyValidity is how long a key lives without being extended, and so how long a lock stays taken after its holder has

@@ -300,7 +300,8 @@ func (s *speaker) extends(back setback) bool {
 		s.key, s.holder, s.ttl, s.since, s.quiet = back.key, back.holder, back.ttl, now, false
 		return false
 	}
-	if !ours(back.holder) || !s.k.store.Watches() {
+	// On independent nodes the wake key is on one of them, which may be in trouble while the others hand the lock over.
+	if !ours(back.holder) || !s.k.store.Watches() || s.k.names != nil {
 		return false
 	}
 	// Between two looks a round trip apart there is nothing to tell.

@@ -12,8 +12,10 @@ import (
 type Outcome string
 
 const (
-	// NodeGranted: the node gave its key. It was given back.
+	// NodeGranted: the node gave its key, which was given back; or it confirmed what it was asked to do.
 	NodeGranted Outcome = "granted"
+	// NodeAnswered: the node was connected to, or could be read; or it has no key of the lock.
+	NodeAnswered Outcome = "answered"
 	// NodeTaken: another's owner value was seen on its key.
 	NodeTaken Outcome = "taken"
 	// NodeFailed: the node refused, could not be reached, or broke off.
@@ -41,7 +43,7 @@ func (e NodeError) Error() string {
 	switch e.Outcome {
 	case NodeTaken:
 		return fmt.Sprintf("%s: taken by %s", e.Node, quote(e.Holder))
-	case NodeGranted, NodeUnheard:
+	case NodeGranted, NodeAnswered, NodeUnheard:
 		return fmt.Sprintf("%s: %s", e.Node, e.Outcome)
 	}
 	return fmt.Sprintf("%s: %s: %v", e.Node, e.Outcome, e.Err)
@@ -50,7 +52,7 @@ func (e NodeError) Error() string {
 // Unwrap gives Err.
 func (e NodeError) Unwrap() error { return e.Err }
 
-// QuorumError tells that no majority of independent nodes (NewRedlock) was to be had. errors.Is finds ErrNotLocked in it if any node has
+// QuorumError tells that no majority of independent nodes (NewRedlock) was to be had, for a lock, for extending it, or to ask about it. errors.Is finds ErrNotLocked in it if any node has
 // the lock for another, and the errors of those that failed.
 type QuorumError struct {
 	// Name is the name of the lock; empty if it was about connecting.
@@ -140,6 +142,8 @@ func (k *locker) quorumError(l *holding, ops []store.Op) error {
 		case op.Err != nil:
 			said.Outcome, said.Err = NodeFailed, op.Err
 		case op.Holder == l.owner:
+		case op.Holder == "" && l.keys[i].standing == unheard && k.now() >= l.ends:
+			said.Outcome, said.Err = NodeLate, errNoAnswer
 		case op.Holder == "" && l.keys[i].standing == unheard:
 			said.Outcome, said.Err = NodeUnheard, errNotYet
 		case op.Holder == "":
@@ -153,4 +157,73 @@ func (k *locker) quorumError(l *holding, ops []store.Op) error {
 		e.Nodes = append(e.Nodes, said)
 	}
 	return e
+}
+
+// noteFault notes what a request to extend key i failed with, for faultsOfNodes. Under k.mu.
+func (l *holding) noteFault(i int, err error) {
+	if err == nil && (l.audience == nil || l.audience.faults == nil) {
+		return
+	}
+	a := l.heard()
+	if a.faults == nil {
+		a.faults = make([]error, len(l.keys))
+	}
+	a.faults[i] = err
+}
+
+// faultsOfNodes is what the nodes said to the last round of extensions. Under k.mu.
+func (l *holding) faultsOfNodes() error {
+	e := &QuorumError{Name: l.name, Needed: l.k.majority}
+	for i := range l.keys {
+		said := NodeError{Node: l.k.names.NodeOf(l.keys[i].name), Outcome: NodeGranted}
+		switch {
+		case l.audience != nil && l.audience.faults != nil && l.audience.faults[i] != nil:
+			said.fail(l.audience.faults[i])
+		case l.keys[i].standing == taken:
+			said.Outcome = NodeTaken
+		case l.keys[i].standing == gone:
+			said.Outcome = NodeAnswered
+		case l.keys[i].renewed != l.turn:
+			said.Outcome, said.Err = NodeUnheard, errNotYet
+		}
+		e.Nodes = append(e.Nodes, said)
+	}
+	return e
+}
+
+// fail says what a node failed with.
+func (e *NodeError) fail(err error) {
+	e.Outcome, e.Err = NodeFailed, err
+	if err == errNotYet {
+		e.Outcome = NodeUnheard
+	} else if errors.Is(err, errNoAnswer) || isContextError(err) {
+		e.Outcome, e.Err = NodeLate, errNoAnswer
+	}
+}
+
+// unread is the error of a question about a lock that too few keys have answered: of independent nodes, what each said; otherwise one
+// of their errors.
+func (k *locker) unread(name string, ops []store.Op) error {
+	var fault error
+	e := &QuorumError{Name: name, Needed: k.majority}
+	for i := range ops {
+		said := NodeError{Outcome: NodeAnswered}
+		if err := ops[i].Err; err != nil {
+			if fault == nil || fault == errNotYet {
+				fault = err
+			}
+			said.fail(err)
+		}
+		if k.names != nil {
+			said.Node = k.names.NodeOf(ops[i].Key)
+		}
+		e.Nodes = append(e.Nodes, said)
+	}
+	if k.names != nil {
+		return e
+	}
+	if isContextError(fault) {
+		return errNoAnswer
+	}
+	return fault
 }

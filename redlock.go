@@ -35,7 +35,7 @@ type RedlockOption struct {
 // It returns once a majority of the nodes is connected and the others have had a quarter of a second more, or the error of
 // each (a *QuorumError) if no majority can be. Nodes that cannot be reached are tried again in the background, at least every 5s.
 //
-// Calls that fail because no majority was to be had return a *QuorumError as well, which says what each node said. Client returns nil.
+// Calls that fail because no majority was to be had, or answered, return a *QuorumError, which says what each node said. Client returns nil.
 func NewRedlock(option RedlockOption) (Locker, error) {
 	settled, d, err := option.settled()
 	if err != nil {
@@ -63,9 +63,9 @@ func (o RedlockOption) settled() (LockerOption, drift, error) {
 		return fail("KeyMajority is %d, and the majority of %d nodes is %d", o.KeyMajority, len(o.Nodes), majority)
 	case describesServer(o.ClientOption):
 		return fail("RedlockOption has both a ClientOption and Nodes: what it says belongs in each of Nodes")
-	case o.DriftFactor < 0 || o.DriftFactor > 0.5:
+	case !(o.DriftFactor >= 0 && o.DriftFactor <= 0.5): // nor NaN
 		return fail("DriftFactor is %v, not from 0 to 0.5", o.DriftFactor)
-	case o.TimeoutFactor < 0 || o.TimeoutFactor >= 1:
+	case !(o.TimeoutFactor >= 0 && o.TimeoutFactor < 1):
 		return fail("TimeoutFactor is %v, not from 0 to below 1", o.TimeoutFactor)
 	case o.TimeoutFactor > 0 && o.TryNextAfter > 0:
 		return fail("RedlockOption has both TimeoutFactor and TryNextAfter")
@@ -81,9 +81,6 @@ func (o RedlockOption) settled() (LockerOption, drift, error) {
 	settled, err := o.LockerOption.settledWith(d)
 	if err != nil {
 		return LockerOption{}, 0, err
-	}
-	if d.windowOf(settled.KeyValidity) <= 0 {
-		return fail("KeyValidity %v leaves nothing beside a DriftFactor of %v and 5ms", settled.KeyValidity, o.DriftFactor)
 	}
 	if o.TimeoutFactor > 0 {
 		settled.TryNextAfter = max(1, scale(settled.KeyValidity, o.TimeoutFactor))
@@ -111,11 +108,10 @@ func distinct(nodes []valkey.ClientOption) error {
 			continue // the same sentinels may watch several
 		}
 		for _, address := range node.InitAddress {
-			at := fmt.Sprint(address, "/", node.SelectDB)
-			if first, again := seen[at]; again {
+			if first, again := seen[address]; again {
 				return fmt.Errorf("ctxlock: RedlockOption.Nodes[%d] and [%d] are the same: %s", first, i, address)
 			}
-			seen[at] = i
+			seen[address] = i
 		}
 	}
 	return nil

@@ -87,6 +87,8 @@ func (k *locker) letGoOf(l *holding, ops []store.Op, validity time.Duration) {
 		send: func(ops []store.Op) { k.release((*letting)(l), ops) },
 		late: func(ops []store.Op) { k.leave(l.name, unconfirmed(ops), k.now()+validity) },
 		done: func() { l.timer.Stop() },
+
+		decided: k.confirmed,
 	})
 }
 
@@ -128,7 +130,7 @@ func (k *locker) lostBefore(l *holding, ops []store.Op, latest time.Duration) er
 	for i := range ops {
 		found[i] = store.Op{Key: ops[i].Key, Owner: l.owner}
 	}
-	k.onMajority(found, majorityRequest{send: func(ops []store.Op) { k.store.Read(ctx, ops) }})
+	k.onMajority(found, majorityRequest{send: func(ops []store.Op) { k.store.Read(ctx, ops) }, decided: k.agreed})
 	for i := range found {
 		if found[i].Err == nil && found[i].Holder != "" {
 			lost.Reason = Taken

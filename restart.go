@@ -12,9 +12,9 @@ import (
 )
 
 // restartGuard keeps a node that has lost its data from being counted on until whoever held a lock on it before has stopped to believe
-// in that (Redlock's delayed restart). A restart breaks every connection, so it is enough to ask after each break: by its run ID
-// the server is told from the one before, and on first contact its uptime says how long ago it started. That it was
-// emptied it tells by itself, to those who track keys.
+// in that (Redlock's delayed restart). A restart breaks every connection, and that it was emptied a server tells those who track keys,
+// in the way in which a broken connection is told of. So it is enough to ask after each of these: the server is told from the one before by its
+// run ID, on first contact its uptime says how long ago it started, and it counts how often it was emptied.
 type restartGuard struct {
 	validity time.Duration
 
@@ -22,8 +22,8 @@ type restartGuard struct {
 	turn    chan struct{}
 	asked   bool          // the rest is known
 	losses  int64         // connections that had been lost when the server was asked last
-	flushes int64         // how often it had been emptied then
 	runID   string        // which run of the server answered
+	flushes string        // what it said of how often it was emptied
 	until   time.Duration // no claims before that, by the store's clock
 }
 
@@ -62,16 +62,13 @@ func (g *restartGuard) check(ctx context.Context, s *valkeyStore) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	losses, flushes := s.lanes[0].losses.Load(), s.tracker.flushes.Load()
+	losses := s.lanes[0].losses.Load()
 	if !g.asked || g.losses != losses {
 		if err := g.ask(ctx, s); err != nil {
 			return err
 		}
 	}
-	if flushes != g.flushes {
-		g.until = s.now() + g.longest(s)
-	}
-	g.losses, g.flushes = losses, flushes
+	g.losses = losses
 	if left := g.until - s.now(); left > 0 {
 		return fmt.Errorf("the node has lost its data: not counted on for another %v", left.Round(time.Millisecond))
 	}
@@ -85,32 +82,54 @@ func (g *restartGuard) longest(s *valkeyStore) time.Duration {
 	return max(g.validity, s.clock.longest)
 }
 
-// ask finds out which run of the server this is. It takes the turn.
+// ask finds out which run of the server this is, and whether it was emptied. It takes the turn.
 func (g *restartGuard) ask(ctx context.Context, s *valkeyStore) error {
 	batch := newBatch()
-	batch.add(s.client.B().Info().Section("server").Build())
-	var said store.Op
+	batch.add(s.client.B().Info().Section("server").Build(), s.client.B().Info().Section("commandstats").Build())
 	answers := answers{ctx: ctx, results: s.lanes[0].do(ctx, "", batch)}
-	text, err := answers.value(&said)
+	var said store.Op
+	server, err := answers.value(&said)
 	if err != nil {
 		return said.Err
 	}
+	commands, err := answers.value(&said)
+	if err != nil {
+		return said.Err
+	}
+	fields := infoFields(server)
+	runID := fields["run_id"]
+	seconds, err := strconv.ParseInt(fields["uptime_in_seconds"], 10, 64)
+	if err != nil || runID == "" || seconds < 0 {
+		return store.Permanent(errNoInfo)
+	}
+	fields = infoFields(commands)
+	flushes := calls(fields["cmdstat_flushall"]) + "+" + calls(fields["cmdstat_flushdb"])
+	longest := g.longest(s)
+	// It is the difference of two times in whole seconds.
+	up := time.Duration(min(max(seconds-1, 0), mostSeconds)) * time.Second
+	switch {
+	case g.asked && (g.runID != runID || g.flushes != flushes):
+		g.until = s.now() + longest
+	case !g.asked && up < longest:
+		g.until = s.now() + longest - up
+	}
+	g.asked, g.runID, g.flushes = true, runID, flushes
+	return nil
+}
+
+// infoFields takes an answer to INFO apart.
+func infoFields(text string) map[string]string {
 	fields := make(map[string]string)
 	for line := range strings.Lines(text) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
 			fields[name] = value
 		}
 	}
-	seconds, err := strconv.ParseInt(fields["uptime_in_seconds"], 10, 64)
-	if err != nil || fields["run_id"] == "" || seconds < 0 {
-		return store.Permanent(errNoInfo)
-	}
-	switch longest := g.longest(s); {
-	case g.asked && g.runID != fields["run_id"]:
-		g.until = s.now() + longest
-	case !g.asked && seconds <= mostSeconds && time.Duration(seconds)*time.Second < longest:
-		g.until = s.now() + longest - time.Duration(seconds)*time.Second
-	}
-	g.asked, g.runID = true, fields["run_id"]
-	return nil
+	return fields
+}
+
+// calls is how often a command was called, of what INFO says about it: "calls=2,usec=...".
+func calls(stat string) string {
+	calls, _, _ := strings.Cut(stat, ",")
+	return calls
 }

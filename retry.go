@@ -71,7 +71,7 @@ func pausing(name string, values []time.Duration, after func(Attempt) time.Durat
 	p := policy{retry: func(a Attempt) Retry { return Retry{Again: true, After: after(a)} }}
 	for _, v := range values {
 		if v <= 0 {
-			p.err = fmt.Errorf("ctxlock: %s: %v is not a pause", name, v)
+			p.err = fmt.Errorf("ctxlock: %s%v: each has to be longer than 0", name, values)
 		}
 	}
 	return p

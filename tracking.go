@@ -27,8 +27,6 @@ type tracker struct {
 	lost    func()                       // called when a connection was lost
 	life    context.Context              // ends with the store
 	end     context.CancelFunc
-	breaks  atomic.Int64                      // connections that broke, and of which the client has not told yet
-	flushes atomic.Int64                      // how often a server was emptied
 	closing atomic.Bool                       // the store is being closed
 	events  atomic.Pointer[func(store.Event)] // nil until somebody subscribes
 
@@ -54,6 +52,8 @@ func (t *tracker) prepare(option valkey.ClientOption) valkey.ClientOption {
 			option.ConnWriteTimeout = 10 * valkey.DefaultTCPKeepAlive // as it would be without that
 		}
 	}
+	// The engine asks again by itself, and knows when to give up; the client would go on until its context ends, and hide why.
+	option.DisableRetry = true
 	// Without pipelining the client closes a connection when a call's context ends, and the answers on it are lost.
 	option.AlwaysPipelining = true
 	if option.SendToReplicas != nil {
@@ -76,14 +76,12 @@ func (t *tracker) prepare(option valkey.ClientOption) valkey.ClientOption {
 type connection struct {
 	net.Conn
 	tracker *tracker
-	broken  sync.Once
 }
 
 // Read is net.Conn's. A connection that fails is told of here for clients without tracking, which do not tell, and sooner for others.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err != nil {
-		c.broken.Do(func() { c.tracker.breaks.Add(1) })
 		c.tracker.lost()
 	}
 	return n, err
@@ -180,10 +178,6 @@ func (u unsent) Unwrap() []error { return []error{u.error, errUnsent} }
 // and with it what its server remembered; or that the server was emptied.
 func (t *tracker) onInvalidations(messages []valkey.ValkeyMessage) {
 	if messages == nil {
-		if t.breaks.Add(-1) < 0 {
-			t.breaks.Add(1)
-			t.flushes.Add(1)
-		}
 		t.lost()
 		t.send(store.Event{All: true})
 	}

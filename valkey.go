@@ -51,7 +51,7 @@ func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valk
 	s.tracker.noLoop = option.NoLoopTracking
 	s.tracker.lost = s.onLost
 	s.tracker.life, s.tracker.end = context.WithCancel(context.Background())
-	defer context.AfterFunc(life, s.tracker.end)()
+	defer context.AfterFunc(life, s.tracker.close)()
 	build := option.ClientBuilder
 	if build == nil {
 		build = valkey.NewClient
@@ -62,7 +62,7 @@ func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valk
 		return nil, err
 	}
 	if client == nil {
-		return nil, errors.New("ctxlock: ClientBuilder returned neither a client nor an error")
+		return nil, errors.New("ClientBuilder returned neither a client nor an error")
 	}
 	s.client = client
 	s.cluster = client.Mode() == valkey.ClientModeCluster
@@ -169,11 +169,9 @@ type lifetime struct {
 
 func (s *valkeyStore) lifetime(validity time.Duration) lifetime {
 	life := lifetime{sent: s.now(), validity: validity, unit: "PX"}
-	if s.pxat && !s.cluster {
-		if at, ok := s.clock.deadline(life.sent, validity); ok {
-			life.at, life.unit, life.value = at, "PXAT", strconv.FormatInt(at, 10)
-			return life
-		}
+	if at, ok := s.clock.deadline(life.sent, validity); ok && s.pxat && !s.cluster {
+		life.at, life.unit, life.value = at, "PXAT", strconv.FormatInt(at, 10)
+		return life
 	}
 	life.value = strconv.FormatInt(validity.Milliseconds(), 10)
 	return life
