@@ -69,9 +69,9 @@ func checkPolicy(p RetryPolicy) error {
 // pausing is a policy that tries again for ever, after pauses that after works out. Acquire refuses one with a bad value.
 func pausing(name string, values []time.Duration, after func(Attempt) time.Duration) RetryPolicy {
 	p := policy{retry: func(a Attempt) Retry { return Retry{Again: true, After: after(a)} }}
-	for _, v := range values {
-		if v <= 0 {
-			p.err = fmt.Errorf("ctxlock: %s%v: each has to be longer than 0", name, values)
+	for i, v := range values {
+		if v <= 0 && p.err == nil {
+			p.err = fmt.Errorf("ctxlock: %s: %v, argument %d, is not a pause: it has to be longer than 0", name, v, i+1)
 		}
 	}
 	return p
