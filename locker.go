@@ -123,10 +123,10 @@ type locker struct {
 	terms    *terms // of the drop-in calls
 	patience patience
 
-	start  time.Time // what now counts from
-	id     string    // first part of every owner value of this locker
-	serial atomic.Uint64
-	floors floors
+	start   time.Time // what now counts from
+	id      string    // first part of every owner value of this locker
+	moments moments
+	floors  floors
 
 	life    context.Context // ends when Close begins
 	endLife context.CancelFunc

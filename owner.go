@@ -5,16 +5,18 @@ import (
 	"encoding/base64"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // An owner value is what the keys of a lock have as their value while it is held, and what tells one holding from all others:
 //
-//	ctxlock/<locker>.<time>/<serial>.<time>/<value>
+//	ctxlock/<locker>.<time>/<moment>/<value>
 //
-// The locker's part is drawn at random, the serial number counts its attempts, and value is AcquireOption.Value, if there is one.
-// The times say since when: in milliseconds, the locker's own beginning by the wall clock, and the attempt's counted from there. Metadata follows
-// after a line break. Only Look takes a value apart; for everything else it is one string.
+// The locker's part is drawn at random. Its time is when it began by the wall clock, in milliseconds, and the moment when the attempt did, in
+// microseconds from there, but never the same twice; value is AcquireOption.Value, if there is one. Metadata follows after a line break.
+// Only Look takes a value apart; for everything else it is one string. Without a value it is at most 44 bytes long, which servers keep in one
+// piece with the key.
 const (
 	// ownerMark begins the owner values of ctxlock. Waiters tell by it that a holder will touch the wake key.
 	ownerMark = "ctxlock/"
@@ -24,17 +26,28 @@ const (
 
 // newID makes a locker's part of its owner values.
 func newID() string {
-	var random [16]byte
+	var random [12]byte
 	rand.Read(random[:]) // never fails
 	return ownerMark + base64.RawURLEncoding.EncodeToString(random[:]) + "." + strconv.FormatInt(time.Now().UnixMilli(), 36) + "/"
 }
 
-// appendOwner appends an owner value for an attempt that begins now.
-func appendOwner(buf []byte, id string, serial uint64, now time.Duration, value string) []byte {
+// moments gives the moment of an attempt: what the clock says, or the next that was not given yet.
+type moments struct{ last atomic.Int64 }
+
+func (m *moments) next(now time.Duration) int64 {
+	for {
+		last := m.last.Load()
+		moment := max(last+1, now.Microseconds())
+		if m.last.CompareAndSwap(last, moment) {
+			return moment
+		}
+	}
+}
+
+// appendOwner appends an owner value for the attempt of a moment.
+func appendOwner(buf []byte, id string, moment int64, value string) []byte {
 	buf = append(buf, id...)
-	buf = strconv.AppendUint(buf, serial, 36)
-	buf = append(buf, '.')
-	buf = strconv.AppendInt(buf, now.Milliseconds(), 36)
+	buf = strconv.AppendInt(buf, moment, 36)
 	if value != "" {
 		buf = append(append(buf, '/'), value...)
 	}
@@ -58,11 +71,10 @@ func sinceOf(owner string) time.Time {
 		return time.Time{}
 	}
 	_, began, _ := strings.Cut(parts[1], ".")
-	_, after, _ := strings.Cut(parts[2], ".")
 	start, err := strconv.ParseInt(began, 36, 64)
-	ms, err2 := strconv.ParseInt(after, 36, 64)
+	moment, err2 := strconv.ParseInt(parts[2], 36, 64)
 	if err != nil || err2 != nil {
 		return time.Time{}
 	}
-	return time.UnixMilli(start + ms)
+	return time.UnixMilli(start).Add(time.Duration(moment) * time.Microsecond)
 }
