@@ -47,26 +47,27 @@ type Locker interface {
 	TryWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	// Client is the client that the Locker uses. It is nil on independent nodes and on a store other than Valkey. Close closes it.
 	Client() valkey.Client
-	// ForceWithContext takes the lock from whoever has it, in one attempt like that of TryWithContext. A holder in this Locker has its context ended before the lock is
-	// taken, whatever comes of the taking; one elsewhere is told by its server, and has its context ended, with
-	// Reason Taken, when word arrives or at its next extension. This is the one call after which two contexts may be alive at once.
+	// ForceWithContext takes the lock from whoever has it, in one attempt like that of TryWithContext. A holder in this Locker has its
+	// context ended before the lock is taken, whatever comes of the taking; one elsewhere is told by its server, and has its context
+	// ended, with Reason Taken, when word arrives or at its next extension. After this call, or Acquire with Mode Force or with From, two
+	// contexts may be alive at once for that long; otherwise never.
 	ForceWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	// Acquire takes the lock on terms of the caller's own, and gives a handle in place of the cancel function: see AcquireOption
 	// and Lock. With the zero AcquireOption it is WithContext. Release the lock when the work is over, always. Beside an
 	// error the handle is nil, on which its methods are safe, so Release may be deferred before the error is looked at.
 	Acquire(ctx context.Context, name string, option AcquireOption) (context.Context, *Lock, error)
-	// AcquireAll takes several locks, all of them or none, as one: the context ends when any of them ends, and one Release gives all back. Callers
-	// who name them in different orders do not block each other for good, and neither do those who wait for one of them while they hold another.
-	// Names that are given twice count once. Unless all can be had at once, a wait holds some of them, for up to a quarter of a validity, while it waits for the others. No names, or
-	// more than 1024, are an error.
+	// AcquireAll takes several locks, all of them or none, as one: the context ends when any of them ends, and one Release gives all
+	// back. Callers who name them in different orders do not block each other for good, and neither do those who wait for one of them
+	// while they hold another. With Mode Try it fails unless all are free; a wait holds some of them, for up to a quarter of a validity,
+	// while it waits for the others. Names that are given twice count once. No names, or more than 1024, are an error.
 	AcquireAll(ctx context.Context, names []string, option AcquireOption) (context.Context, *Lock, error)
-	// Look asks the servers who holds a lock, since when and until when, with what metadata, and how many wait for it. It changes nothing and
-	// takes one round trip, at most TryNextAfter. What it says may be over when it returns. It is an error if no majority of the keys could be read.
-	// Nobody but its holder may do anything to a lock that is held, but for ForceWithContext, which ends it: see there.
+	// Look asks the servers who holds a lock, since when and until when, with what metadata, and how many wait for it. It changes
+	// nothing and takes one round trip, at most TryNextAfter. What it says may be over when it returns. It is an error if no majority
+	// of the keys could be read. To take a lock by name from whoever holds it, there is ForceWithContext.
 	Look(ctx context.Context, name string) (Status, error)
-	// List is Look for all names under KeyPrefix that are held. It goes through all keys of the servers (SCAN), some at a time, which takes
-	// as long as there are keys, and looks at what it finds in batches. A lock that is held from beginning to end is found, once; one that is taken or
-	// released meanwhile may be. An error ends it, and comes with a zero Status.
+	// List is Look for all names under KeyPrefix that are held. It goes through all keys of the servers (SCAN), some at a time, which
+	// takes as long as there are keys, and looks at what it finds in batches. A lock that is held from beginning to end is found, once;
+	// one that is taken or released meanwhile may be. An error ends it, and comes with a zero Status.
 	List(ctx context.Context) iter.Seq2[Status, error]
 	// Close ends every context that this Locker handed out, with ErrLockerClosed, releases what is held, makes waiting calls
 	// return ErrLockerClosed, and closes the client. It returns when all that is done, or after about 3s if the servers do not
