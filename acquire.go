@@ -158,5 +158,6 @@ func (k *locker) Acquire(ctx context.Context, name string, option AcquireOption)
 	if err != nil {
 		return ended, nil, err
 	}
+	l.watch(t.watcher)
 	return l, &l.handle, nil
 }

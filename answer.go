@@ -182,8 +182,17 @@ func (a *answers) fail(op *store.Op, err error) {
 		op.Err, op.Unknown = context.Cause(a.ctx), true
 	default:
 		op.Err, op.Unknown = err, !errors.Is(err, errUnsent)
+		if isContextError(err) {
+			op.Err = notTheCallers{err}
+		}
 	}
 }
+
+// notTheCallers is an error that wraps that of some other context, as that of dialing does, for which it must not be taken.
+type notTheCallers struct{ error }
+
+// As finds all that is in it, and Is finds nothing.
+func (e notTheCallers) As(target any) bool { return errors.As(e.error, target) }
 
 func failAll(ops []store.Op, err error) {
 	for i := range ops {

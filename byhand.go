@@ -49,7 +49,7 @@ func (l *holding) setValidity(now, validity time.Duration) {
 	if validity == 0 || validity == l.validity {
 		return
 	}
-	l.validity, l.interval = validity, l.k.drift.intervalOf(validity, 0)
+	l.validity = validity
 	most := now + l.k.drift.windowOf(validity)
 	for i := range l.keys {
 		l.keys[i].until = min(l.keys[i].until, most)
@@ -67,8 +67,8 @@ func (l *holding) extendedIn(turn int32) (done bool, err error) {
 		return false, nil
 	case l.renewedIn(turn) >= l.k.majority:
 		return true, nil
-	case !l.open && l.renewing && l.turn >= turn && !l.handed:
-		return true, l.notExtended()
+	case l.audience != nil && l.audience.failedTurn >= turn:
+		return true, l.audience.failed
 	}
 	return false, nil
 }
@@ -95,17 +95,34 @@ func (l *holding) keep(w *watcher) {
 	k := l.k
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if w != nil {
-		l.heard().watchers = append(l.heard().watchers, w)
-		if lost := l.lostCause(); lost != nil && l.audience.told {
-			w.hear(lost)
-		}
-	}
+	l.watchLocked(w)
 	l.keepers++
-	if l.keepers == 1 && l.state == held && !l.open {
+	switch {
+	case l.keepers > 1 || l.state != held:
+	case !l.open:
 		k.agenda.remove(l)
 		l.due = k.now()
 		k.schedule(l)
+	case !l.renewing: // it is only being looked at
+		l.handed = true
+	}
+}
+
+// watch has a watcher, if there is one, told of what becomes of the lock, and of its loss if that was before.
+func (l *holding) watch(w *watcher) {
+	l.k.mu.Lock()
+	defer l.k.mu.Unlock()
+	l.watchLocked(w)
+}
+
+func (l *holding) watchLocked(w *watcher) {
+	if w == nil {
+		return
+	}
+	a := l.heard()
+	a.watchers = append(a.watchers, w)
+	if a.loss != nil {
+		w.hear(a.loss)
 	}
 }
 
@@ -117,7 +134,7 @@ func (l *holding) unkeep(w *watcher) {
 		l.audience.watchers = slices.DeleteFunc(l.audience.watchers, func(other *watcher) bool { return other == w })
 	}
 	l.keepers--
-	if l.keepers == 0 && !l.open && !l.handed {
+	if l.keepers == 0 && !l.open && !l.handed && !l.again {
 		k.agenda.remove(l)
 	}
 	for l.state == held && l.keepers == 0 && l.open {
@@ -131,9 +148,6 @@ func (l *holding) unkeep(w *watcher) {
 
 // tell passes an error on to all who watch the lock. Under k.mu.
 func (l *holding) tell(err error) {
-	if _, lost := err.(*LostError); lost {
-		l.heard().told = true // for those who come later
-	}
 	if l.audience == nil {
 		return
 	}
@@ -146,8 +160,11 @@ func (l *holding) tell(err error) {
 type audience struct {
 	answered chan struct{} // closed, and forgotten, with the next answer or end; nil if nobody waits for that
 	watchers []*watcher
-	told     bool    // of the loss
-	faults   []error // of independent nodes, key by key: what the last request to extend failed with
+	loss     *LostError // for those who come later
+	// failed is what the last round that was to extend, and did not, failed with, and failedTurn which one that was.
+	failed     error
+	failedTurn int32
+	faults     []error // of independent nodes, key by key: what the last request to extend failed with
 }
 
 // heard is the lock's audience, which there is from then on. Under k.mu.

@@ -28,8 +28,9 @@ var (
 // manner is how a name is claimed.
 type manner struct {
 	terms *terms
-	force bool // take it from whoever has it
-	arm   bool // watch the wake key, too
+	owner string // what ValueFunc gave; empty if it is still to be asked, or if there is none
+	force bool   // take it from whoever has it
+	arm   bool   // watch the wake key, too
 }
 
 // setback is what an attempt that failed has found out.
@@ -65,10 +66,13 @@ func (k *locker) claimClean(ctx context.Context, name string, how manner) (*hold
 // claim makes one attempt at a name: it sends for all keys at once and returns as soon as a majority has answered well, or
 // can no longer. What it leaves behind when it fails is cleaned up.
 func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, setback) {
-	l, err := k.newHolding(ctx, name, how.terms)
-	if err != nil {
-		return nil, setback{err: store.Permanent(err)}
+	if how.owner == "" {
+		var err error
+		if how.owner, err = how.terms.owner(); err != nil {
+			return nil, setback{err: store.Permanent(err)}
+		}
 	}
+	l := k.newHolding(ctx, name, how.terms, how.owner)
 	if err := k.register(l); err != nil {
 		l.end(err)
 		return nil, setback{err: err}
@@ -323,7 +327,7 @@ func (k *locker) begin(l *holding, sent time.Duration) {
 	l.lastErr = nil
 	l.state = held
 	l.believe()
-	l.due = sent + l.interval
+	l.due = sent + l.interval()
 	if l.again {
 		l.due = now
 	}

@@ -14,15 +14,17 @@ import (
 // out before their time while their holders may still trust them: then no claim is believed until that trust must be over.
 type serverClock struct {
 	drift drift
+	usual time.Duration // the validity of most keys
 
 	mu       sync.Mutex
-	shortest time.Duration // of the validities that keys were given
-	longest  time.Duration
+	shortest time.Duration // of the validities that keys were given that may still live
+	fades    time.Duration // when the key that has it has run out
+	covered  time.Duration // when all have run out
 	known    bool
 	ahead    time.Duration // server's time less ours, at the most
 	spread   time.Duration // and at the least this much less than that
 	seen     time.Duration // when that was learned
-	distrust time.Duration // until when claims are not believed
+	jumped   time.Duration // when it was found to have jumped ahead last; zero if it has not
 }
 
 const (
@@ -48,10 +50,10 @@ const (
 func (c *serverClock) deadline(now, validity time.Duration) (ms int64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.shortest == 0 || validity < c.shortest {
-		c.shortest = validity
+	if validity <= c.shortest || now > c.fades {
+		c.shortest, c.fades = validity, now+validity
 	}
-	c.longest = max(c.longest, validity)
+	c.covered = max(c.covered, now+validity)
 	if !c.known || now-c.seen > freshFor {
 		return 0, false
 	}
@@ -70,9 +72,9 @@ func (c *serverClock) tolerance() time.Duration {
 	return max(c.drift.marginOf(c.shortest)/2, 10*time.Millisecond)
 }
 
-// observe learns from a server's time that was read at some moment between sent and now. If the clock has jumped ahead, claims
-// are not believed for the longest validity that there is, or the one given.
-func (c *serverClock) observe(server, sent, now, validity time.Duration) clockStep {
+// observe learns from a server's time that was read at some moment between sent and now. If the clock has jumped ahead, claims are not
+// believed for a while: see distrusted.
+func (c *serverClock) observe(server, sent, now time.Duration) clockStep {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	step := steady
@@ -81,7 +83,7 @@ func (c *serverClock) observe(server, sent, now, validity time.Duration) clockSt
 		switch {
 		case server-now > c.ahead+tolerance:
 			step = jumpedAhead
-			c.distrust = now + max(validity, c.longest)
+			c.jumped = now
 		case server-sent < c.ahead-c.spread-tolerance:
 			step = jumpedBack
 		}
@@ -97,12 +99,14 @@ func (c *serverClock) forget() {
 	c.mu.Unlock()
 }
 
-// distrusted gives an error while claims are not to be believed.
-func (c *serverClock) distrusted(now time.Duration) error {
+// distrusted gives an error while a claim for some validity is not to be believed: whoever held the name before the clock jumped ahead has
+// held it for that, or for the usual one.
+func (c *serverClock) distrusted(now, validity time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now >= c.distrust {
+	until := c.jumped + max(validity, c.usual)
+	if c.jumped == 0 || now >= until {
 		return nil
 	}
-	return fmt.Errorf("the server's clock jumped ahead, so keys ran out before their time: no claims for another %v", c.distrust-now)
+	return fmt.Errorf("the server's clock jumped ahead, so keys ran out before their time: not claimed for another %v", until-now)
 }

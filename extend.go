@@ -49,14 +49,10 @@ func (k *locker) upkeep() {
 		if len(k.agenda) > 0 {
 			next = min(next, k.agenda[0].due)
 		}
-		sweeps, next := k.dueSweeps(now, next)
-		next = min(next, k.dueNotes(now))
+		next = min(k.dueSweeps(now, next), k.dueNotes(now))
 		k.wakeAt = next
 		for _, batch := range batches(k.store, targets) {
 			k.spawnLocked(func() { k.extend(batch) })
-		}
-		for _, lane := range sweeps {
-			k.spawnLocked(func() { k.sweep(lane) })
 		}
 		k.mu.Unlock()
 		timer.Reset(max(0, next-now))
@@ -87,7 +83,7 @@ func (k *locker) dueTargets(now time.Duration) []target {
 	var targets []target
 	for len(k.agenda) > 0 && k.agenda[0].due <= now+mostGather {
 		l := k.agenda[0]
-		if l.due > now+l.interval/16 {
+		if l.due > now+l.interval()/16 {
 			break
 		}
 		k.agenda.remove(l)
@@ -103,6 +99,9 @@ func (k *locker) dueTargets(now time.Duration) []target {
 			targets = append(targets, target{l, i, l.turn + 1})
 		}
 		l.turn++
+		if l.renewing {
+			l.mayLive = max(l.mayLive, now+l.validity+k.patience.now())
+		}
 		l.lastErr = nil
 		l.asking, l.good, l.open = int32(len(l.keys)), 0, true
 	}
@@ -167,7 +166,8 @@ func (k *locker) extend(r round) {
 	k.mu.Unlock()
 	for _, loss := range losses {
 		loss.l.lost(loss.cause)
-		k.leave(loss.l.name, loss.l.lostOps(), k.now()+r.validity)
+		ops, until := loss.l.lostOps()
+		k.leave(loss.l.name, ops, until)
 	}
 }
 
@@ -214,6 +214,9 @@ func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *Lost
 		return l.lose()
 	}
 	l.believe()
+	if l.renewing && int(l.good) == len(l.keys) {
+		l.mayLive = k.now() + l.validity // all have the new life, and older ones are over
+	}
 	switch {
 	case !l.open: // a late answer
 		k.restoreGone(l)
@@ -222,7 +225,11 @@ func (k *locker) bookExtension(t target, sent time.Duration, op *store.Op) *Lost
 		k.nextTurn(l, sent)
 	case int(l.good+l.asking) < k.majority:
 		if l.renewing {
-			l.tell(l.notExtended())
+			failed := l.notExtended()
+			if l.audience != nil {
+				l.audience.failed, l.audience.failedTurn = failed, l.turn
+			}
+			l.tell(failed)
 		}
 		k.nextTurn(l, sent)
 	}
@@ -263,10 +270,10 @@ func (k *locker) nextTurn(l *holding, sent time.Duration) {
 		l.due = now + l.calm(now)
 	case l.keepers == 0: // whoever holds it extends it by hand
 		return
-	case l.until() < sent+l.interval: // trust would not reach the next regular turn
-		l.due = now + min(max(l.interval/8, 5*time.Millisecond), 500*time.Millisecond)
+	case l.until() < sent+l.interval(): // trust would not reach the next regular turn
+		l.due = now + min(max(l.interval()/8, 5*time.Millisecond), 500*time.Millisecond)
 	default:
-		l.due = sent + l.interval
+		l.due = sent + l.interval()
 	}
 	k.schedule(l)
 }
@@ -286,6 +293,7 @@ func (k *locker) restore(l *holding) {
 		if l.keys[i].standing == gone {
 			indexes = append(indexes, i)
 			l.keys[i].standing = unheard // one attempt at a time
+			l.restored = true
 		}
 	}
 	all := make([]store.Op, len(l.keys))
@@ -338,6 +346,7 @@ func (k *locker) touched(l *holding, i int) {
 	case l.state == held && l.Context.Err() == nil:
 		k.agenda.remove(l)
 		now := k.now()
+		l.again = true // until it has been looked at
 		l.due = now + l.calm(now)
 		k.schedule(l)
 	}
@@ -354,7 +363,7 @@ func (l *holding) calm(now time.Duration) time.Duration {
 }
 
 // lostOps is what to clean up after a loss: its minority of the keys, and the wake key, which waiters may rely on.
-func (l *holding) lostOps() []store.Op {
+func (l *holding) lostOps() ([]store.Op, time.Duration) {
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
 	ops := make([]store.Op, len(l.keys)) // the release may come at any moment and needs l.ops
@@ -364,5 +373,5 @@ func (l *holding) lostOps() []store.Op {
 	if l.wakes {
 		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
 	}
-	return ops
+	return ops, max(l.k.now()+l.validity, l.mayLive)
 }

@@ -53,7 +53,7 @@ type holding struct {
 	// All that follows is under k.mu.
 	state      state
 	validity   time.Duration // how long an extension lets the keys live
-	interval   time.Duration // how often it is extended
+	mayLive    time.Duration // by then its keys have run out, whatever came of the requests
 	keepers    int32         // how many want it extended in the background
 	renewing   bool          // the round that is under way extends; else it only looks
 	handed     bool          // somebody waits for the next round, and that is to extend
@@ -68,6 +68,7 @@ type holding struct {
 	good       int32         // its answers that confirm the lock
 	again      bool          // something happened since the last look was sent: look again
 	wakes      bool          // somebody may be waiting on the wake key: delete it on release
+	restored   bool          // keys that had vanished were set again
 	due        time.Duration // when to extend next, while on the agenda
 	place      int           // index in the agenda, or offAgenda
 	extended   time.Duration // when it was last sent to be extended
@@ -108,18 +109,12 @@ const (
 	never     time.Duration = math.MaxInt64
 )
 
-func (k *locker) newHolding(ctx context.Context, name string, t *terms) (*holding, error) {
-	l := &holding{k: k, terms: t, name: name, place: offAgenda, restless: afterNothing, validity: t.validity, interval: t.interval}
+func (k *locker) newHolding(ctx context.Context, name string, t *terms, owner string) *holding {
+	l := &holding{k: k, terms: t, name: name, place: offAgenda, restless: afterNothing, validity: t.validity}
 	l.handle.held = l
-	owner, err := t.owner()
-	if err != nil {
-		return nil, err
-	}
+	l.mayLive = k.now() + t.validity + k.patience.now()
 	if !t.NoExtend {
 		l.keepers = 1
-	}
-	if t.OnError != nil {
-		l.audience = &audience{watchers: []*watcher{t.watcher}}
 	}
 	l.Context, l.end = context.WithCancelCause(ctx)
 	n := k.keys()
@@ -130,7 +125,15 @@ func (k *locker) newHolding(ctx context.Context, name string, t *terms) (*holdin
 	}
 	l.unanswered = int32(n)
 	l.nameKeys(owner)
-	return l, nil
+	return l
+}
+
+// interval is how often the lock is extended.
+func (l *holding) interval() time.Duration {
+	if l.validity == l.terms.validity {
+		return l.terms.interval
+	}
+	return l.k.drift.intervalOf(l.validity, 0)
 }
 
 // nameKeys makes the names of all the keys and the owner value, unless that is given, as parts of one string, since a lock
@@ -290,10 +293,10 @@ func (l *holding) expire() (ended bool) {
 
 // finish ends the context of a lock that was held, and of those that it was taken together with. Not under k.mu.
 func (l *holding) finish(cause error) {
+	l.end(cause) // before the bundle is looked for: one that it joins meanwhile finds it ended
 	if b := l.bundle.Load(); b != nil {
 		b.end(cause)
 	}
-	l.end(cause)
 }
 
 // lost ends the context of a lock that was lost, and tells who wants to know. Not under k.mu.
@@ -304,6 +307,7 @@ func (l *holding) lost(cause *LostError) {
 	}
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
+	l.heard().loss = cause
 	l.tell(cause)
 }
 

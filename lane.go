@@ -3,6 +3,7 @@ package ctxlock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,9 @@ const (
 // errUnsent is for requests that never left.
 var errUnsent = errors.New("not sent")
 
+// errTooMany is for requests to a server that does not answer those that it has.
+var errTooMany = fmt.Errorf("%w: too many requests have no answer yet", errUnsent)
+
 // batch is commands that travel together. Batches that came back whole are used again.
 type batch struct{ commands []valkey.Completed }
 
@@ -53,6 +57,9 @@ func (v *valkeyLane) do(ctx context.Context, key string, b *batch) []valkey.Valk
 	select {
 	case v.slots <- struct{}{}:
 	default:
+		if v.shaky.Load() { // they may stay taken for long, and whoever waits for one takes memory
+			return allFailed(len(b.commands), errTooMany)
+		}
 		select {
 		case v.slots <- struct{}{}:
 		case <-ctx.Done():

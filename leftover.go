@@ -1,8 +1,8 @@
 package ctxlock
 
 import (
+	"container/heap"
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +18,8 @@ type leftover struct {
 	until time.Duration // by then nothing is left of it
 	due   time.Duration // when to sweep next
 	pause time.Duration // how long to wait after that
-	busy  bool          // a sweep is under way
+	place int           // index in the queue; offAgenda while it is being swept, or waits for its lane
+	over  bool          // it is out of the books
 	// late tells that a claim was not answered, so that it may still be on its way: one confirmed sweep is not enough.
 	late bool
 }
@@ -52,6 +53,7 @@ func (k *locker) leave(name string, ops []store.Op, until time.Duration) {
 			rest.until += lateFor
 		}
 		k.leftovers[rest] = struct{}{}
+		heap.Push(&k.sweepQueue, rest)
 		k.remains[rest.ops[0].Owner]++
 	}
 	k.kickLocked()
@@ -63,46 +65,74 @@ func (k *locker) isRemains(owner string) bool { return k.remains[owner] > 0 }
 // forget takes a leftover out of the books. Under k.mu.
 func (k *locker) forget(rest *leftover) {
 	delete(k.leftovers, rest)
+	rest.over = true
+	if rest.place != offAgenda {
+		heap.Remove(&k.sweepQueue, rest.place)
+	}
 	owner := rest.ops[0].Owner
 	if k.remains[owner]--; k.remains[owner] == 0 {
 		delete(k.remains, owner)
 	}
 }
 
-// dueSweeps takes the leftovers that are to be swept now, those of one lane together, and tells when the next one is. Under k.mu.
-func (k *locker) dueSweeps(now, next time.Duration) (map[int][]*leftover, time.Duration) {
-	var due map[int][]*leftover
-	for rest := range k.leftovers {
-		switch {
-		case rest.busy:
-		case now > rest.until:
+// dueSweeps hands the leftovers that are due to the sweeps of their lanes, and tells when the next one is. Under k.mu.
+func (k *locker) dueSweeps(now, next time.Duration) time.Duration {
+	for len(k.sweepQueue) > 0 {
+		rest := k.sweepQueue[0]
+		if rest.due > now {
+			return min(next, rest.due)
+		}
+		heap.Pop(&k.sweepQueue)
+		if now > rest.until {
 			k.forget(rest)
-		case rest.due <= now:
-			if due == nil {
-				due = make(map[int][]*leftover)
-			}
-			rest.busy = true
-			due[rest.lane] = append(due[rest.lane], rest)
-		default:
-			next = min(next, rest.due)
+			continue
+		}
+		lane := k.sweeps[rest.lane]
+		if lane == nil {
+			lane = &laneSweep{}
+			k.sweeps[rest.lane] = lane
+		}
+		lane.waiting = append(lane.waiting, rest)
+		if !lane.running {
+			lane.running = k.spawnLocked(func() { k.sweep(lane) })
 		}
 	}
-	return due, next
+	return next
 }
 
-// sweep releases leftovers of one lane once, and books what came of it.
-func (k *locker) sweep(all []*leftover) {
-	ctx, cancel := context.WithTimeout(k.life, sweepTime)
-	defer cancel()
-	for some := range slices.Chunk(all, batchSize) {
+// laneSweep is what is to be swept of one lane. There is one sweep at a time, so that a node that does not answer gathers no more than
+// what is to be asked of it. Under k.mu.
+type laneSweep struct {
+	waiting []*leftover
+	running bool
+}
+
+// sweep releases leftovers of one lane until none are waiting, and books what came of it.
+func (k *locker) sweep(lane *laneSweep) {
+	for {
+		k.mu.Lock()
+		some := lane.waiting[:min(len(lane.waiting), batchSize)]
+		lane.waiting = lane.waiting[len(some):]
+		var asked []*leftover
 		var ops []store.Op
 		for _, rest := range some {
-			ops = append(ops, rest.ops...)
+			if !rest.over {
+				asked, ops = append(asked, rest), append(ops, rest.ops...)
+			}
 		}
-		k.store.Release(ctx, ops)
+		lane.running = len(some) > 0
+		k.mu.Unlock()
+		if len(some) == 0 {
+			return
+		}
+		ctx, cancel := context.WithTimeout(k.life, sweepTime)
+		k.release(ctx, ops)
+		cancel()
 		k.mu.Lock()
-		for _, rest := range some {
-			k.swept(rest, ops[:len(rest.ops)])
+		for _, rest := range asked {
+			if !rest.over {
+				k.swept(rest, ops[:len(rest.ops)])
+			}
 			ops = ops[len(rest.ops):]
 		}
 		k.kickLocked()
@@ -112,19 +142,46 @@ func (k *locker) sweep(all []*leftover) {
 
 // swept books the answers to one sweep of a leftover. Under k.mu.
 func (k *locker) swept(rest *leftover, answers []store.Op) {
-	rest.busy = false
+	if !rest.late && len(unconfirmed(answers)) == 0 {
+		k.forget(rest)
+		if queue := k.lines[rest.name]; queue != nil {
+			queue.signal(true)
+		}
+		return
+	}
 	rest.due = k.now() + rest.pause
 	if rest.pause > sweepGrid { // so that many are due at once, and go out together
 		rest.due = rest.due.Truncate(sweepGrid) + sweepGrid
 	}
 	rest.pause = min(2*rest.pause, max(leastLongPause, min(k.terms.validity/4, mostLongPause)))
-	if rest.late || len(unconfirmed(answers)) > 0 {
-		return
-	}
-	k.forget(rest)
-	if queue := k.lines[rest.name]; queue != nil {
-		queue.signal(true)
-	}
+	heap.Push(&k.sweepQueue, rest)
+}
+
+// sweepQueue is a heap of leftovers, the one that is due first in front.
+type sweepQueue []*leftover
+
+// Len, Less, Swap, Push and Pop are for package heap.
+func (q sweepQueue) Len() int           { return len(q) }
+func (q sweepQueue) Less(i, j int) bool { return q[i].due < q[j].due }
+
+func (q sweepQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+func (q *sweepQueue) Push(x any) {
+	rest := x.(*leftover)
+	rest.place = len(*q)
+	*q = append(*q, rest)
+}
+
+func (q *sweepQueue) Pop() any {
+	last := len(*q) - 1
+	rest := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	rest.place = offAgenda
+	return rest
 }
 
 // sweepName sweeps the leftovers of one name now, and reports whether all of that was confirmed in time.

@@ -142,11 +142,14 @@ type locker struct {
 	lines     map[string]*line    // by name: who waits
 	agenda    agenda              // held locks, by when they are to be extended
 	leftovers map[*leftover]struct{}
-	remains   map[string]int   // owner values that leftovers have, with how many have each
-	wakeAt    time.Duration    // when upkeep looks at the agenda next
-	notes     map[string]*note // by name: what stands on lists of who waits
-	noting    bool             // writeNotes runs
-	notesDue  time.Duration    // when to look whether there is something to note
+	// sweepQueue has those of them that are not being swept, and sweeps, by lane, those that are to be.
+	sweepQueue sweepQueue
+	sweeps     map[int]*laneSweep
+	remains    map[string]int   // owner values that leftovers have, with how many have each
+	wakeAt     time.Duration    // when upkeep looks at the agenda next
+	notes      map[string]*note // by name: what stands on lists of who waits
+	noting     bool             // writeNotes runs
+	notesDue   time.Duration    // when to look whether there is something to note
 }
 
 func newLocker(s store.Store, option LockerOption, d drift) *locker {
@@ -165,6 +168,7 @@ func newLocker(s store.Store, option LockerOption, d drift) *locker {
 		lines:     make(map[string]*line),
 		leftovers: make(map[*leftover]struct{}),
 		remains:   make(map[string]int),
+		sweeps:    make(map[int]*laneSweep),
 		notes:     make(map[string]*note),
 		notesDue:  never,
 	}

@@ -41,7 +41,7 @@ func (k *locker) Look(ctx context.Context, name string) (Status, error) {
 	if ctx.Err() != nil {
 		return Status{}, ctxError(ctx, name, nil)
 	}
-	all, err := k.lookFor(ctx, []string{name})
+	all, err := k.lookFor(ctx, []string{name}, func(error) bool { return false })
 	if err != nil {
 		return Status{}, err
 	}
@@ -68,7 +68,7 @@ func (k *locker) List(ctx context.Context) iter.Seq2[Status, error] {
 			}
 			for some := range slices.Chunk(names, batchSize/k.keys()+1) {
 				var all []Status
-				if all, failed = k.lookFor(ctx, some); failed != nil {
+				if all, failed = k.lookFor(ctx, some, skipStrangers); failed != nil {
 					return false
 				}
 				for _, status := range all {
@@ -90,19 +90,21 @@ func (k *locker) List(ctx context.Context) iter.Seq2[Status, error] {
 
 // scan goes through the keys of all locks, for as long as the locker lives.
 func (k *locker) scan(ctx context.Context, found func(keys []string) bool) error {
-	ctx, cancel := context.WithCancel(ctx)
+	// Without a place in k.work, because found calls the caller's code, which may take its time, or close the locker.
+	asked, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if !k.enter() {
+	defer context.AfterFunc(k.life, cancel)()
+	if k.life.Err() != nil {
 		return ErrLockerClosed
 	}
-	defer k.work.Done()
-	defer context.AfterFunc(k.life, cancel)()
-	err := k.store.Scan(ctx, k.prefix+":", found)
+	err := k.store.Scan(asked, k.prefix+":", found)
 	switch {
 	case err == nil:
 		return nil
 	case k.life.Err() != nil:
 		return ErrLockerClosed
+	case ctx.Err() != nil:
+		return ctxError(ctx, k.prefix, nil)
 	}
 	return fmt.Errorf("ctxlock: the names under %s: %w", quote(k.prefix), err)
 }
@@ -118,8 +120,11 @@ func (k *locker) enter() bool {
 	return true
 }
 
-// lookFor asks about some names, all at once.
-func (k *locker) lookFor(ctx context.Context, names []string) ([]Status, error) {
+// skipStrangers tells errors of keys that are no lock's at all, though they have the name of one.
+func skipStrangers(err error) bool { return strings.HasPrefix(refusalOf(err), "WRONGTYPE") }
+
+// lookFor asks about some names, all at once. An error that skip knows makes its name one that is not held.
+func (k *locker) lookFor(ctx context.Context, names []string, skip func(error) bool) ([]Status, error) {
 	if !k.enter() {
 		return nil, ErrLockerClosed
 	}
@@ -147,7 +152,7 @@ func (k *locker) lookFor(ctx context.Context, names []string) ([]Status, error) 
 	for i, name := range names {
 		status, err := k.status(name, ops[i*n:(i+1)*n])
 		switch {
-		case err == nil:
+		case err == nil || skip(err):
 		case k.life.Err() != nil:
 			return nil, ErrLockerClosed
 		case ctx.Err() != nil:

@@ -53,7 +53,16 @@ func (s *valkeyStore) Scan(ctx context.Context, prefix string, found func(keys [
 		_, err := s.scan(ctx, s.client, prefix, found)
 		return err
 	}
-	s.topology.learn(s.client)
+	learned := make(chan struct{})
+	s.topology.work.Go(func() {
+		defer close(learned)
+		s.topology.learn(s.client)
+	})
+	select {
+	case <-learned:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for address, node := range s.client.Nodes() {
 		if !s.topology.isPrimary(address) {
 			continue
@@ -69,9 +78,7 @@ func (s *valkeyStore) Scan(ctx context.Context, prefix string, found func(keys [
 // would ask again and again.
 func (s *valkeyStore) scan(ctx context.Context, node valkey.Client, prefix string, found func(keys []string) bool) (more bool, err error) {
 	for cursor := uint64(0); ; {
-		step, cancel := context.WithTimeoutCause(ctx, s.patience, errNoAnswer)
-		part, err := node.Do(step, node.B().Scan().Cursor(cursor).Match(escapeGlob(prefix)+"*").Count(scanCount).Build()).AsScanEntry()
-		cancel()
+		part, err := s.scanStep(ctx, node, prefix, cursor)
 		if err != nil {
 			if ctx.Err() == nil && isContextError(err) {
 				err = errNoAnswer
@@ -84,6 +91,22 @@ func (s *valkeyStore) scan(ctx context.Context, node valkey.Client, prefix strin
 		if cursor = part.Cursor; cursor == 0 {
 			return true, nil
 		}
+	}
+}
+
+// scanStep asks for one part. The client may block beyond any context while it connects.
+func (s *valkeyStore) scanStep(ctx context.Context, node valkey.Client, prefix string, cursor uint64) (valkey.ScanEntry, error) {
+	step, cancel := context.WithTimeoutCause(ctx, s.patience, errNoAnswer)
+	answer := make(chan valkey.ValkeyResult, 1)
+	go func() {
+		defer cancel()
+		answer <- node.Do(step, node.B().Scan().Cursor(cursor).Match(escapeGlob(prefix)+"*").Count(scanCount).Build())
+	}()
+	select {
+	case result := <-answer:
+		return result.AsScanEntry()
+	case <-step.Done():
+		return valkey.ScanEntry{}, context.Cause(step)
 	}
 }
 

@@ -108,6 +108,7 @@ func (n *nodes) connect(one *node, option LockerOption, d drift, tried chan<- *n
 	for first := true; ; first = false {
 		s, err := openValkeyWithin(n.life, option, d)
 		if err == nil {
+			n.meet(one, s)
 			n.connected(one, s)
 		} else {
 			err = unsent{err}
@@ -127,6 +128,16 @@ func (n *nodes) connect(one *node, option LockerOption, d drift, tried chan<- *n
 			return
 		}
 	}
+}
+
+// meet finds out about a node what is to be compared with later.
+func (n *nodes) meet(one *node, s *valkeyStore) {
+	if one.restart == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.life, probeTime)
+	defer cancel()
+	_ = one.restart.check(ctx, s) // the first claim asks again
 }
 
 // connected puts a node to use. Locks that are held look at it, and take it in.

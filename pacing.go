@@ -14,6 +14,20 @@ type pacing struct {
 	attempts     int
 	at           time.Duration // when the pause ends; never, without a policy
 	sleepThrough bool
+	placed       bool // the caller has a place in k.work, which it gives up while somebody else's code runs
+}
+
+// outside runs somebody else's code, which may take its time, or close the locker. It reports whether the locker is still open.
+func (p *pacing) outside(f func()) bool {
+	if !p.placed {
+		f()
+		return true
+	}
+	p.placed = false
+	p.k.work.Done()
+	f()
+	p.placed = p.k.enter()
+	return p.placed
 }
 
 // leastPause keeps a policy that does not pause from asking a server without end.
@@ -27,7 +41,12 @@ func (p *pacing) next(err error) bool {
 	}
 	p.attempts++
 	now := p.k.now()
-	r := p.policy.Retry(Attempt{Number: p.attempts, Elapsed: now - p.began, Err: err, Random: rand.Float64()})
+	var r Retry
+	if !p.outside(func() {
+		r = p.policy.Retry(Attempt{Number: p.attempts, Elapsed: now - p.began, Err: err, Random: rand.Float64()})
+	}) {
+		return false
+	}
 	p.sleepThrough = r.SleepThrough
 	p.at = now + min(max(r.After, leastPause), never-now)
 	return r.Again

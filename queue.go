@@ -223,7 +223,13 @@ func (s *speaker) standInLine(ctx context.Context) (l *holding, err error) {
 	if s.waiter, err = s.k.join(s.name); err != nil {
 		return nil, err
 	}
-	defer s.k.work.Done()
+	s.placed = true
+	defer func() {
+		if s.placed {
+			s.placed = false
+			s.k.work.Done()
+		}
+	}()
 	defer func() {
 		if s.k.leaveLine(s.name, s.waiter) && l == nil {
 			s.disarm()
@@ -242,7 +248,11 @@ func (s *speaker) speak(ctx context.Context) (*holding, error) {
 		s.forget()
 		s.claimed = s.k.now()
 		s.asked = s.asked || arm
-		l, back := s.k.claim(ctx, s.name, manner{terms: s.terms, arm: arm})
+		owner, err := s.owner()
+		if err != nil {
+			return nil, err
+		}
+		l, back := s.k.claim(ctx, s.name, manner{terms: s.terms, owner: owner, arm: arm})
 		if l != nil {
 			s.handOver(l)
 			return l, nil
@@ -267,6 +277,14 @@ func (s *speaker) speak(ctx context.Context) (*holding, error) {
 	}
 }
 
+// owner asks for the owner value of the next attempt.
+func (s *speaker) owner() (owner string, err error) {
+	if s.terms.ValueFunc != nil && !s.outside(func() { owner, err = s.terms.owner() }) {
+		err = ErrLockerClosed
+	}
+	return owner, err
+}
+
 // awaitTurn waits to become the speaker; its error is that of the wait, or errAgain. Until then others of this process claim the
 // name, which counts as attempts that fail.
 func (s *speaker) awaitTurn(ctx context.Context) error {
@@ -278,7 +296,7 @@ func (s *speaker) awaitTurn(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 			if !s.goOn(s.last) {
-				return s.last
+				return s.k.lastWord(ctx, s.name, s.last)
 			}
 			if s.sleepThrough {
 				return errAgain

@@ -62,22 +62,22 @@ func (l *holding) release() error {
 	latest := k.now() + closeTime
 	l.endBy(latest)
 	ops := l.releaseOps()
-	validity, late := l.validity, l.lateOps()
+	until, late := max(k.now()+l.validity, l.mayLive), l.lateOps()
 	k.mu.Unlock()
-	k.letGoOf(l, ops, validity)
-	k.leave(l.name, append(unconfirmed(ops), late...), k.now()+validity)
+	k.letGoOf(l, ops, until)
+	k.leave(l.name, append(unconfirmed(ops), late...), until)
 	k.wakeLine(l.name)
 	if lost == nil {
 		lost = k.lostBefore(l, ops, latest)
 	}
-	if untold := k.untold(l, ops, validity); untold != nil {
+	if untold := k.untold(l, ops, until); untold != nil {
 		return errors.Join(lost, untold)
 	}
 	return lost
 }
 
 // letGoOf has the servers told. What they say when it was decided already is booked in the background.
-func (k *locker) letGoOf(l *holding, ops []store.Op, validity time.Duration) {
+func (k *locker) letGoOf(l *holding, ops []store.Op, until time.Duration) {
 	if byLane(k.store, ops) == nil {
 		k.release((*letting)(l), ops)
 		l.timer.Stop()
@@ -85,7 +85,7 @@ func (k *locker) letGoOf(l *holding, ops []store.Op, validity time.Duration) {
 	}
 	k.onMajority(ops, majorityRequest{
 		send: func(ops []store.Op) { k.release((*letting)(l), ops) },
-		late: func(ops []store.Op) { k.leave(l.name, unconfirmed(ops), k.now()+validity) },
+		late: func(ops []store.Op) { k.leave(l.name, unconfirmed(ops), until) },
 		done: func() { l.timer.Stop() },
 
 		decided: k.confirmed,
@@ -94,23 +94,28 @@ func (k *locker) letGoOf(l *holding, ops []store.Op, validity time.Duration) {
 
 // lostCause is the cause of the context, if that is a loss.
 func (l *holding) lostCause() error {
-	cause := context.Cause(l.Context)
-	if lost, ok := cause.(*LostError); ok && lost.Name == l.name { // not one of the lock that this one was taken under
-		return cause
+	lost, ok := context.Cause(l.Context).(*LostError)
+	if !ok {
+		return nil
 	}
-	return nil
+	l.k.mu.Lock()
+	defer l.k.mu.Unlock()
+	if l.audience == nil || l.audience.loss != lost { // that of a lock that this one was taken under, or together with
+		return nil
+	}
+	return lost
 }
 
 // lostBefore tells, from the answers to the release, whether the lock had been lost before without anybody knowing: too many of its
 // keys were not there to delete. What became of them it asks, since that is rare, if there is time.
 func (k *locker) lostBefore(l *holding, ops []store.Op, latest time.Duration) error {
-	missing := 0
+	missing := len(l.keys) - len(ops)
 	for i := range ops {
 		if ops[i].Err == nil && !ops[i].Found {
 			missing++
 		}
 	}
-	if missing <= len(ops)-k.majority {
+	if missing <= len(l.keys)-k.majority {
 		return nil
 	}
 	lost := &LostError{Name: l.name, Reason: Deleted}
@@ -140,7 +145,7 @@ func (k *locker) lostBefore(l *holding, ops []store.Op, latest time.Duration) er
 }
 
 // untold is the error of a release that so many servers have not confirmed that the lock may still stand in others' way.
-func (k *locker) untold(l *holding, ops []store.Op, validity time.Duration) error {
+func (k *locker) untold(l *holding, ops []store.Op, until time.Duration) error {
 	var why error
 	silent := 0
 	for i := range ops {
@@ -149,24 +154,28 @@ func (k *locker) untold(l *holding, ops []store.Op, validity time.Duration) erro
 			why = err
 		}
 	}
-	if silent <= len(ops)-k.majority {
+	if silent <= len(l.keys)-k.majority {
 		return nil
 	}
 	if isContextError(why) {
 		why = errNoAnswer
 	}
-	return &ReleaseError{Name: l.name, Until: time.Now().Add(validity), Err: why}
+	return &ReleaseError{Name: l.name, Until: k.start.Add(until), Err: why}
 }
 
-// releaseOps is what gives all the keys back, whatever is known of them. Under k.mu.
+// releaseOps is what gives all the keys back that may be there, whatever is known of them. A key that was never heard of is not, or its
+// claim is still under way, and cleans up after itself. Under k.mu.
 func (l *holding) releaseOps() []store.Op {
+	ops := l.ops[:0]
 	for i := range l.keys {
-		l.ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
+		if key := &l.keys[i]; key.standing != unheard || key.late || l.restored {
+			ops = append(ops, store.Op{Key: key.name, Owner: l.owner})
+		}
 	}
-	if l.wakes {
-		l.ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
+	if l.wakes && len(ops) > 0 {
+		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)
 	}
-	return l.ops
+	return ops
 }
 
 // lateOps is what gives those keys back of which a claim may still come. Under k.mu.

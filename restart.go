@@ -24,6 +24,11 @@ type restartGuard struct {
 	losses  int64         // connections that had been lost when the server was asked last
 	runID   string        // which run of the server answered
 	flushes string        // what it said of how often it was emptied
+	history string        // which history of replication its data belongs to
+	dials   int64         // attempts to connect up to then
+	words   int64         // words of the client up to then
+	coming  int64         // and those that were still to come, of connections that had broken
+	asking  time.Duration // when it was asked
 	until   time.Duration // no claims before that, by the store's clock
 }
 
@@ -75,17 +80,18 @@ func (g *restartGuard) check(ctx context.Context, s *valkeyStore) error {
 	return nil
 }
 
-// longest is how long anybody may believe in a lock that was on the node.
+// longest is how long anybody may believe in a lock that was on the node, as far as this process can know.
 func (g *restartGuard) longest(s *valkeyStore) time.Duration {
 	s.clock.mu.Lock()
 	defer s.clock.mu.Unlock()
-	return max(g.validity, s.clock.longest)
+	return max(g.validity, s.clock.covered-s.now())
 }
 
 // ask finds out which run of the server this is, and whether it was emptied. It takes the turn.
 func (g *restartGuard) ask(ctx context.Context, s *valkeyStore) error {
 	batch := newBatch()
-	batch.add(s.client.B().Info().Section("server").Build(), s.client.B().Info().Section("commandstats").Build())
+	b := s.client.B()
+	batch.add(b.Info().Section("server").Build(), b.Info().Section("commandstats").Build(), b.Info().Section("replication").Build())
 	answers := answers{ctx: ctx, results: s.lanes[0].do(ctx, "", batch)}
 	var said store.Op
 	server, err := answers.value(&said)
@@ -93,6 +99,10 @@ func (g *restartGuard) ask(ctx context.Context, s *valkeyStore) error {
 		return said.Err
 	}
 	commands, err := answers.value(&said)
+	if err != nil {
+		return said.Err
+	}
+	replication, err := answers.value(&said)
 	if err != nil {
 		return said.Err
 	}
@@ -104,17 +114,30 @@ func (g *restartGuard) ask(ctx context.Context, s *valkeyStore) error {
 	}
 	fields = infoFields(commands)
 	flushes := calls(fields["cmdstat_flushall"]) + "+" + calls(fields["cmdstat_flushdb"])
+	history := infoFields(replication)["master_replid"]
+	dials, words := s.tracker.dials.Load(), s.tracker.words.Load()
 	longest := g.longest(s)
 	// It is the difference of two times in whole seconds.
 	up := time.Duration(min(max(seconds-1, 0), mostSeconds)) * time.Second
 	switch {
-	case g.asked && (g.runID != runID || g.flushes != flushes):
+	case g.asked && (g.runID != runID || g.flushes != flushes || g.history != history || g.emptied(dials, words, s.now())):
 		g.until = s.now() + longest
 	case !g.asked && up < longest:
 		g.until = s.now() + longest - up
 	}
-	g.asked, g.runID, g.flushes = true, runID, flushes
+	g.asked, g.runID, g.flushes, g.history = true, runID, flushes, history
+	g.dials, g.words, g.coming, g.asking = dials, words, max(s.tracker.breaks.Load()-words, 0), s.now()
 	return nil
+}
+
+// emptied tells whether what looked like the end of a connection was the server's word that it is empty: there was no attempt to connect
+// since. The client's word of a connection's end may come after the next one has been used, but not long after.
+func (g *restartGuard) emptied(dials, words int64, now time.Duration) bool {
+	coming := g.coming
+	if now-g.asking > time.Second {
+		coming = 0
+	}
+	return dials == g.dials && words-g.words > coming
 }
 
 // infoFields takes an answer to INFO apart.

@@ -38,7 +38,9 @@ func newBundle(ctx context.Context) *bundle {
 // Err is context.Context's. Like that of a single lock it looks at the clock itself.
 func (b *bundle) Err() error {
 	for _, l := range b.members {
-		l.Err()
+		if l.Err() != nil {
+			b.end(context.Cause(l))
+		}
 	}
 	return b.Context.Err()
 }
@@ -79,6 +81,9 @@ func (k *locker) AcquireAll(ctx context.Context, names []string, option AcquireO
 	b, err := g.acquire(ctx)
 	if err != nil {
 		return failed(ctx, err), nil, err
+	}
+	for _, l := range b.members {
+		l.watch(g.terms.watcher)
 	}
 	return b, &b.handle, nil
 }

@@ -27,6 +27,9 @@ type tracker struct {
 	lost    func()                       // called when a connection was lost
 	life    context.Context              // ends with the store
 	end     context.CancelFunc
+	dials   atomic.Int64                      // attempts to connect
+	words   atomic.Int64                      // of the client, that a connection was lost or a server emptied
+	breaks  atomic.Int64                      // connections that broke, of each of which the client gives its word, soon after
 	closing atomic.Bool                       // the store is being closed
 	events  atomic.Pointer[func(store.Event)] // nil until somebody subscribes
 
@@ -76,12 +79,14 @@ func (t *tracker) prepare(option valkey.ClientOption) valkey.ClientOption {
 type connection struct {
 	net.Conn
 	tracker *tracker
+	broken  sync.Once
 }
 
 // Read is net.Conn's. A connection that fails is told of here for clients without tracking, which do not tell, and sooner for others.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if err != nil {
+		c.broken.Do(func() { c.tracker.breaks.Add(1) })
 		c.tracker.lost()
 	}
 	return n, err
@@ -114,6 +119,7 @@ func (c *connection) tcp() *net.TCPConn {
 func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 	byContext, plain := option.DialCtxFn, option.DialFn
 	return func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (conn net.Conn, err error) {
+		t.dials.Add(1)
 		t.lost() // calls that come while the client connects would wait for that
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -178,6 +184,7 @@ func (u unsent) Unwrap() []error { return []error{u.error, errUnsent} }
 // and with it what its server remembered; or that the server was emptied.
 func (t *tracker) onInvalidations(messages []valkey.ValkeyMessage) {
 	if messages == nil {
+		t.words.Add(1)
 		t.lost()
 		t.send(store.Event{All: true})
 	}

@@ -41,7 +41,7 @@ func openValkey(option LockerOption, d drift) (*valkeyStore, error) {
 
 // openValkeyWithin gives up connecting when life ends. What it opened lives until it is closed.
 func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valkeyStore, error) {
-	s := &valkeyStore{start: time.Now(), pxat: !option.FallbackSETPX, patience: option.TryNextAfter, clock: serverClock{drift: d}}
+	s := &valkeyStore{start: time.Now(), pxat: !option.FallbackSETPX, patience: option.TryNextAfter, clock: serverClock{drift: d, usual: option.KeyValidity}}
 	if s.patience == 0 {
 		s.patience = leastPatience
 	}
@@ -184,7 +184,7 @@ func (s *valkeyStore) Claim(ctx context.Context, ops []store.Op) {
 		return
 	}
 	if !s.cluster && !ops[0].Force && !ops[0].Restore {
-		if err := s.clock.distrusted(s.now()); err != nil {
+		if err := s.clock.distrusted(s.now(), ops[0].Validity); err != nil {
 			failAll(ops, err)
 			return
 		}
@@ -242,7 +242,7 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op, whole bool) (re
 		step = max(step, s.observeTime(life, answers.next()))
 	}
 	switch {
-	case !ops[0].Force && !s.cluster && s.clock.distrusted(s.now()) != nil: // perhaps found out by another claim, while this was under way
+	case !ops[0].Force && !s.cluster && s.clock.distrusted(s.now(), ops[0].Validity) != nil: // perhaps found out by another claim, while this was under way
 		s.doubt(ops)
 	case step != steady && life.at != 0: // they were given the wrong life
 		s.extendAgain(ctx, ops)
@@ -314,7 +314,7 @@ func flag(on bool) string {
 // doubt takes back what was claimed on a server whose clock has just jumped ahead: the keys may have been free only because
 // they ran out before their time.
 func (s *valkeyStore) doubt(ops []store.Op) {
-	err := s.clock.distrusted(s.now())
+	err := s.clock.distrusted(s.now(), ops[0].Validity)
 	for i := range ops {
 		if op := &ops[i]; op.Err == nil && (op.Holder == op.Owner || op.Holder == "") {
 			op.Err, op.Unknown = err, true
@@ -328,7 +328,7 @@ func (s *valkeyStore) observe(life lifetime, set *store.Op) clockStep {
 		return steady
 	}
 	server := time.Duration(life.at)*time.Millisecond - set.TTL
-	return s.clock.observe(server, life.sent, s.now(), life.validity)
+	return s.clock.observe(server, life.sent, s.now())
 }
 
 // observeTime learns from an answer to TIME.
@@ -343,7 +343,7 @@ func (s *valkeyStore) observeTime(life lifetime, answer valkey.ValkeyResult) clo
 		return steady
 	}
 	server := time.Duration(seconds)*time.Second + time.Duration(micros)*time.Microsecond
-	return s.clock.observe(server, life.sent, s.now(), life.validity)
+	return s.clock.observe(server, life.sent, s.now())
 }
 
 // mostSeconds is far beyond any time that a server tells, and fits a time.Duration with room to add.
