@@ -121,7 +121,7 @@ func (l *holding) watchLocked(w *watcher) {
 	}
 	a := l.heard()
 	a.watchers = append(a.watchers, w)
-	if a.loss != nil {
+	if a.told {
 		w.hear(a.loss)
 	}
 }
@@ -160,7 +160,8 @@ func (l *holding) tell(err error) {
 type audience struct {
 	answered chan struct{} // closed, and forgotten, with the next answer or end; nil if nobody waits for that
 	watchers []*watcher
-	loss     *LostError // for those who come later
+	loss     *LostError // how it was lost, if it was
+	told     bool       // the watchers have been told, so those who come later are to be told at once
 	// failed is what the last round that was to extend, and did not, failed with, and failedTurn which one that was.
 	failed     error
 	failedTurn int32

@@ -301,13 +301,16 @@ func (l *holding) finish(cause error) {
 
 // lost ends the context of a lock that was lost, and tells who wants to know. Not under k.mu.
 func (l *holding) lost(cause *LostError) {
+	l.k.mu.Lock()
+	l.heard().loss = cause // before anybody can ask
+	l.k.mu.Unlock()
 	l.finish(cause)
 	if context.Cause(l.Context) != cause {
 		return // it had ended before, and was only not given back
 	}
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
-	l.heard().loss = cause
+	l.audience.told = true
 	l.tell(cause)
 }
 
