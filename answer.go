@@ -111,10 +111,16 @@ func (a *answers) release(op *store.Op) {
 		a.fail(op, err)
 	}
 	op.Found = deleted == 1
-	if op.Wake != "" {
-		if err := a.next().Error(); err != nil && op.Err == nil {
-			a.fail(op, err)
-		}
+	a.wake(op)
+}
+
+// wake reads what came of deleting the wake key, if there is one.
+func (a *answers) wake(op *store.Op) {
+	if op.Wake == "" {
+		return
+	}
+	if err := a.next().Error(); err != nil && op.Err == nil {
+		a.fail(op, err)
 	}
 }
 

@@ -60,6 +60,13 @@ func (c *serverClock) deadline(now, validity time.Duration) (ms int64, ok bool) 
 	return (now + c.ahead + validity).Milliseconds() + 1, true
 }
 
+// reading is about what the server's clock says now, in microseconds. ok is false if it is not known.
+func (c *serverClock) reading(now time.Duration) (us int64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return (now + c.ahead - c.spread/2).Microseconds(), c.known
+}
+
 // stale tells whether the clock should be asked for.
 func (c *serverClock) stale(now time.Duration) bool {
 	c.mu.Lock()

@@ -19,6 +19,10 @@ const (
 	// Who waits for a name is kept on a list.
 	listMark     = "q" // prefix:q:name
 	listSlotMark = "Q" // prefix:Q:{prefix:0:name}
+	// They stand in a queue, and where a message cannot reach them, each has a key there that is touched to tell them, and never stays: the
+	// queue's, a colon, and the locker's name.
+	queueMark     = "z" // prefix:z:name
+	queueSlotMark = "Z" // prefix:Z:{prefix:0:name}
 )
 
 func keyOf(prefix string, i int, name string) string {
@@ -39,6 +43,10 @@ func listKeyOf(prefix, name string) string {
 	return besideKey(prefix, listMark, listSlotMark, "", 0, name)
 }
 
+func queueKeyOf(prefix, name string) string {
+	return besideKey(prefix, queueMark, queueSlotMark, "", 0, name)
+}
+
 func counterKeyOf(prefix string, i int, name string) string {
 	return besideKey(prefix, counterMark, counterSlotMark, strconv.Itoa(i)+":", i, name)
 }
@@ -53,7 +61,7 @@ func besideKey(prefix, mark, slotMark, number string, i int, name string) string
 }
 
 // parseKey takes a key apart that a server spoke of. Anything may stand under the prefix, and servers speak of foreign keys
-// too, so nothing is taken for granted: ok is false for every key that keyOf and wakeKeyOf do not make.
+// too, so nothing is taken for granted: ok is false for every key that is not made here. wake tells that it is not one of the lock's own, but one that wakes.
 func parseKey(prefix, key string, keys int) (name string, i int, wake, ok bool) {
 	rest, found := strings.CutPrefix(key, prefix+":")
 	if !found {
@@ -64,6 +72,8 @@ func parseKey(prefix, key string, keys int) (name string, i int, wake, ok bool) 
 		return "", 0, false, false
 	}
 	switch mark {
+	case queueMark, queueSlotMark:
+		return parseInboxKey(prefix, key)
 	case wakeSlotMark:
 		name = strings.TrimSuffix(strings.TrimPrefix(name, "{"+prefix+":0:"), "}")
 		fallthrough
@@ -75,4 +85,26 @@ func parseKey(prefix, key string, keys int) (name string, i int, wake, ok bool) 
 		return "", 0, false, false
 	}
 	return name, i, false, true
+}
+
+// parseInboxKey is parseKey for a waiter's inbox.
+func parseInboxKey(prefix, key string) (name string, i int, wake, ok bool) {
+	queue, locker, found := cutLast(key, ":")
+	if !found || locker == "" {
+		return "", 0, false, false
+	}
+	rest := queue[min(len(prefix)+len(":z:"), len(queue)):]
+	for _, name := range []string{strings.TrimSuffix(strings.TrimPrefix(rest, "{"+prefix+":0:"), "}"), rest} {
+		if name != "" && queueKeyOf(prefix, name) == queue {
+			return name, 0, true, true
+		}
+	}
+	return "", 0, false, false
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }

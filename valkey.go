@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,11 @@ type valkeyStore struct {
 	pxat     bool
 	patience time.Duration // how long replicas may take to acknowledge
 
+	inbox    inbox
+	queues   atomic.Bool // there are queues
+	denied   sync.Once
+	onDenied func(error) // set before there are queues
+
 	// What the servers can do. Each is cleared for good when a server says otherwise.
 	setGet  atomic.Bool // SET NX GET, in one: Redis 7.0, Valkey
 	setIfeq atomic.Bool // SET IFEQ GET: Valkey 8.1, Redis 8.4
@@ -48,6 +54,7 @@ func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valk
 	for i := range s.lanes {
 		s.lanes[i] = new(valkeyLane) // the client's callbacks may come before the client does
 	}
+	s.inbox.prefix = option.KeyPrefix
 	s.tracker.noLoop = option.NoLoopTracking
 	s.tracker.lost = s.onLost
 	s.tracker.life, s.tracker.end = context.WithCancel(context.Background())
@@ -193,7 +200,9 @@ func (s *valkeyStore) Claim(ctx context.Context, ops []store.Op) {
 		failAll(ops, store.Permanent(err))
 		return
 	}
-	if refused := s.claim(ctx, ops, false); refused != nil {
+	if ops[0].Queue != "" && s.queueable(&ops[0]) {
+		s.join(ctx, ops)
+	} else if refused := s.claim(ctx, ops, false); refused != nil {
 		s.claim(ctx, ops, unknownScript(refused))
 	}
 	if ops[0].Replicas > 0 {
@@ -337,13 +346,21 @@ func (s *valkeyStore) observeTime(life lifetime, answer valkey.ValkeyResult) clo
 	if err != nil || len(parts) != 2 {
 		return steady
 	}
-	seconds, err := strconv.ParseInt(parts[0], 10, 64)
-	micros, err2 := strconv.ParseInt(parts[1], 10, 64)
-	if err != nil || err2 != nil || seconds < 0 || seconds > mostSeconds {
+	server := serverTime(parts[0], parts[1])
+	if server == 0 {
 		return steady
 	}
-	server := time.Duration(seconds)*time.Second + time.Duration(micros)*time.Microsecond
 	return s.clock.observe(server, life.sent, s.now())
+}
+
+// serverTime reads what TIME says; zero if that is no time.
+func serverTime(seconds, micros string) time.Duration {
+	s, err := strconv.ParseInt(seconds, 10, 64)
+	us, err2 := strconv.ParseInt(micros, 10, 64)
+	if err != nil || err2 != nil || s < 0 || s > mostSeconds {
+		return 0
+	}
+	return time.Duration(s)*time.Second + time.Duration(us)*time.Microsecond
 }
 
 // mostSeconds is far beyond any time that a server tells, and fits a time.Duration with room to add.
@@ -414,12 +431,16 @@ func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime,
 	return refused
 }
 
-// Release is DELIFEQ, or DELEX IFEQ, or a script that does the same; and DEL for wake keys.
+// Release is DELIFEQ, or DELEX IFEQ, or a script that does the same, or one that passes the lock on; and DEL for wake keys.
 func (s *valkeyStore) Release(ctx context.Context, ops []store.Op) {
 	if len(ops) == 0 {
 		return
 	}
 	refused := s.release(ctx, ops, false)
+	if refusesQueue(refused) && ops[0].Queue != "" {
+		s.deny(refused)
+		refused = s.release(ctx, ops, false)
+	}
 	if unknownCommand(refused) {
 		s.delIfeq.Store(false)
 		s.delex.Store(false)
@@ -433,9 +454,14 @@ func (s *valkeyStore) Release(ctx context.Context, ops []store.Op) {
 func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (refused error) {
 	b := s.client.B()
 	batch := newBatch()
-	for i := range ops {
+	queues := s.queues.Load()
+	passes := func(op *store.Op) bool { return op.Queue != "" && queues && s.queueable(op) }
+	for i, n := 0, 1; i < len(ops); i += n {
 		op := &ops[i]
-		switch {
+		switch n = 1; {
+		case passes(op):
+			n = together(ops[i:])
+			batch.add(s.pass(ops[i:i+n], whole))
 		case s.delIfeq.Load():
 			batch.add(b.Delifeq().Key(op.Key).Value(op.Owner).Build())
 		case s.delex.Load():
@@ -448,10 +474,16 @@ func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (
 		}
 	}
 	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
-	for i := range ops {
-		answers.release(&ops[i])
-		if unknownCommand(ops[i].Err) || unknownScript(ops[i].Err) {
-			refused = ops[i].Err
+	for i, n := 0, 1; i < len(ops); i += n {
+		if n = 1; passes(&ops[i]) {
+			n = together(ops[i:])
+			answers.passed(ops[i : i+n])
+			answers.wake(&ops[i])
+		} else {
+			answers.release(&ops[i])
+		}
+		if err := ops[i].Err; unknownCommand(err) || unknownScript(err) || err != nil && ops[i].Queue != "" && refusesQueue(err) {
+			refused = err
 		}
 	}
 	return refused

@@ -32,6 +32,7 @@ type connection struct {
 
 	// Below server.mu.
 	subscriber func(store.Event)
+	inbox      string // what the owner values of its locker begin with, if it takes word of queues
 	gone       bool
 }
 
@@ -39,16 +40,24 @@ func (c *connection) Lane(key string) int { return c.server.lane(key) }
 func (c *connection) Watches() bool       { return true }
 func (c *connection) Echoes() bool        { return c.server.option.Echoes }
 
-func (c *connection) Claim(ctx context.Context, ops []store.Op)  { c.request(ctx, ops, (*step).claim) }
-func (c *connection) Extend(ctx context.Context, ops []store.Op) { c.request(ctx, ops, (*step).extend) }
-func (c *connection) Release(ctx context.Context, ops []store.Op) {
-	c.request(ctx, ops, (*step).release)
+func (c *connection) Claim(ctx context.Context, ops []store.Op) { c.request(ctx, ops, (*step).claims) }
+func (c *connection) Extend(ctx context.Context, ops []store.Op) {
+	c.request(ctx, ops, each((*step).extend))
 }
-func (c *connection) Read(ctx context.Context, ops []store.Op)   { c.request(ctx, ops, (*step).read) }
-func (c *connection) Look(ctx context.Context, ops []store.Op)   { c.request(ctx, ops, (*step).look) }
-func (c *connection) Enlist(ctx context.Context, ops []store.Op) { c.request(ctx, ops, (*step).enlist) }
+func (c *connection) Release(ctx context.Context, ops []store.Op) {
+	c.request(ctx, ops, (*step).releases)
+}
+func (c *connection) Read(ctx context.Context, ops []store.Op) {
+	c.request(ctx, ops, each((*step).read))
+}
+func (c *connection) Look(ctx context.Context, ops []store.Op) {
+	c.request(ctx, ops, each((*step).look))
+}
+func (c *connection) Enlist(ctx context.Context, ops []store.Op) {
+	c.request(ctx, ops, each((*step).enlist))
+}
 func (c *connection) Waiting(ctx context.Context, ops []store.Op) {
-	c.request(ctx, ops, (*step).waiting)
+	c.request(ctx, ops, each((*step).waiting))
 }
 
 // Scan finds all keys at one instant.
@@ -82,7 +91,7 @@ func (c *connection) Close() {
 }
 
 // request has the ops carried out, each at one instant of its own as in a pipeline, and waits for the answers.
-func (c *connection) request(ctx context.Context, ops []store.Op, command func(*step, *store.Op)) {
+func (c *connection) request(ctx context.Context, ops []store.Op, command func(*step, []store.Op)) {
 	if err := c.unusable(ctx); err != nil {
 		fail(ops, err, false)
 		return
@@ -106,14 +115,14 @@ func (c *connection) unusable(ctx context.Context) error {
 // batch is a request on its way.
 type batch struct {
 	ops     []store.Op
-	command func(*step, *store.Op)
+	command func(*step, []store.Op)
 	// answered is closed when the reply is back.
 	answered chan struct{}
 }
 
 // travel is request over a wire. What was sent is carried out even if the sender has stopped waiting for it, so
 // it works on a copy.
-func (c *connection) travel(ctx context.Context, ops []store.Op, command func(*step, *store.Op)) {
+func (c *connection) travel(ctx context.Context, ops []store.Op, command func(*step, []store.Op)) {
 	sent := c.send(batch{slices.Clone(ops), command, make(chan struct{})})
 	select {
 	case <-sent.answered:
@@ -146,11 +155,23 @@ func (c *connection) arrive() {
 	time.AfterFunc(c.server.option.Latency/2, func() { close(b.answered) })
 }
 
-func (c *connection) carryOut(ops []store.Op, command func(*step, *store.Op)) {
-	for i := range ops {
-		op := &ops[i]
-		op.Answer = store.Answer{}
-		c.server.atomically(c, func(st *step) { command(st, op) })
+func (c *connection) carryOut(ops []store.Op, command func(*step, []store.Op)) {
+	for i, n := 0, 1; i < len(ops); i += n {
+		n = together(ops[i:])
+		some := ops[i : i+n]
+		for j := range some {
+			some[j].Answer = store.Answer{}
+		}
+		c.server.atomically(c, func(st *step) { command(st, some) })
+	}
+}
+
+// each is a command that is about one op at a time.
+func each(command func(*step, *store.Op)) func(*step, []store.Op) {
+	return func(st *step, ops []store.Op) {
+		for i := range ops {
+			command(st, &ops[i])
+		}
 	}
 }
 

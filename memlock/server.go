@@ -30,6 +30,8 @@ type Server struct {
 	keys map[string]entry
 	// lists are those of waiters, beside their keys, which say when they end.
 	lists map[string][]enlisted
+	// queues are those who stand in them, in order, beside the queues' keys.
+	queues map[string][]standing
 	// watches says whom to tell of a key's next change, in the order in which they asked. In order, and not a
 	// map, so that a test runs the same way twice.
 	watches     map[string][]*connection
@@ -163,6 +165,7 @@ func (st *step) run(f func(*step)) {
 	if s.keys == nil {
 		s.keys = make(map[string]entry)
 		s.lists = make(map[string][]enlisted)
+		s.queues = make(map[string][]standing)
 		s.watches = make(map[string][]*connection)
 	}
 	st.now = time.Now()

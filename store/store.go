@@ -43,6 +43,24 @@ type Op struct {
 	Replicas int32
 	// From makes Claim take the key from the holder whose owner value this is: what its value has before the first line break.
 	From string
+	// Queue is the key of the queue of those who wait for the lock, or empty. Ops that follow each other and have the same Owner and the
+	// same Queue are the keys of one lock, all of them, and are carried out as one atomic step: see OpenQueue.
+	Queue string
+	// Fenced tells that whoever stands in the queue wants a fencing token with the lock: it does, if its claim has a Counter; what Counter is
+	// in a Release is for whom the lock is passed on to.
+	Fenced bool
+	// List is the list of waiters (see Enlist) by which those are told from the dead that stand in the queue for long.
+	List string
+	// Epoch counts the claims of one wait that stand in a queue, from 1. Whom the lock is passed on to hears the Epoch of the last that
+	// was carried out, and so from when on it cannot have had the lock. Settled is the last that was answered before.
+	Epoch, Settled int32
+	// Passes is how many have passed the lock on in a row before this one (Release), and Age for how long.
+	Passes int32
+	Age    time.Duration
+	// Free makes Release leave the keys free, although others stand in the queue: the first is told to look. With Yield, that is so that those
+	// have a chance who do not stand in it: for that long, claims with Queue take no key that is free.
+	Free  bool
+	Yield time.Duration
 	// Force makes Claim take the key from whoever has it.
 	Force bool
 	// Restore tells that the claim is for a lock that is held: a store that is wary of claims need not be of this one.
@@ -70,8 +88,13 @@ type Answer struct {
 	Waiting int32
 	// Unknown tells, beside Err, that the request may have been carried out, or may still be, although no answer came.
 	Unknown bool
-	// Found tells that the key had Owner, and was deleted by this request (Release).
+	// Found tells that the key had Owner, and was deleted or passed on by this request (Release).
 	Found bool
+	// Queued tells that Owner stands in the queue now (Claim with Queue). Where there is no telling how long the key lives, TTL is zero.
+	Queued bool
+	// Watched tells that the one who has the lock does not pass it on by itself, as far as is known, and that the keys are being watched
+	// (Claim with Queue); Told, that it has been told to.
+	Watched, Told bool
 }
 
 // Mine tells whether the key has the owner value of the Op.
@@ -80,13 +103,48 @@ func (o *Op) Mine() bool { return o.Err == nil && o.Holder == o.Owner }
 // Unnamed is the Holder of a key that somebody has whose owner value the store did not read.
 const Unnamed = "\x00unnamed"
 
-// Event tells that a watched key may have changed since it was last looked at. It is a hint, never a fact: it may come late,
-// twice, or not at all.
+// Event tells that a watched key may have changed since it was last looked at, or what else Word says. It is a hint, never a fact: it may
+// come late, twice, or not at all. The one exception is PassedOn: that the lock was passed on is a fact, though it may be over.
 type Event struct {
-	// Key is the key, unless All.
+	// Key is the key, unless All; the first of the lock's keys, if it is about a queue.
 	Key string
 	// All tells that events may have been lost, so that everything should be looked at again.
 	All bool
+	// Word is what happened to the key.
+	Word Word
+	// After is how long to wait before looking, if Word is Look.
+	After time.Duration
+	// Passed is what was passed on; nil unless Word is PassedOn.
+	Passed *Passed
+}
+
+// Word is what an event says of a key.
+type Word int8
+
+const (
+	// Changed: it may have changed.
+	Changed Word = iota
+	// Look: whoever stands in the queue should look; the lock may be free.
+	Look
+	// Awaited: somebody stands in the queue. This is for the holder.
+	Awaited
+	// PassedOn: the holder before has passed the lock on.
+	PassedOn
+)
+
+// Passed is what somebody hears whom a lock was passed on to.
+type Passed struct {
+	// Owner is the owner value that the keys were given, with a full validity.
+	Owner string
+	// Keys is how many of them.
+	Keys int
+	// Epoch is that of the claim by which Owner stood in the queue.
+	Epoch int32
+	// Token is the fencing token, or zero.
+	Token int64
+	// Passes is how many have passed the lock on in a row, and Age for how long.
+	Passes int32
+	Age    time.Duration
 }
 
 // Store keeps keys. Its methods are safe for use by many goroutines at once.
@@ -116,6 +174,21 @@ type Store interface {
 
 	// Look reads the TTL of each key; its Holder is Unnamed or empty.
 	Look(ctx context.Context, ops []Op)
+
+	// OpenQueue is called once, after Subscribe and before any other method, if there are to be queues. Owner values of this locker begin
+	// with id. It calls denied, once and never while the call lasts, if it turns out that there will be no queues because the server, or
+	// its rules, do not allow them; the rest goes on without.
+	//
+	// With Queue, a Claim of keys the majority of which is free, or has its Owner already, takes those, and the Owner is out of the queue;
+	// a key that is its own already is left as it is. Otherwise it takes none, and stands in the queue from then on, in the place that it had
+	// before if it had one: unless that is impossible, in which case it is a Claim without Queue that was made. A Release deletes
+	// the keys that have its Owner, and leaves the queue if that was still in it; but if those are a majority and somebody stands in the
+	// queue who can be told, the keys are given to the first of them, with its own validity and fencing token, and that one is told
+	// (PassedOn), unless Free is set. If none of the keys has the Owner, the first in the queue is told to look.
+	OpenQueue(id string, denied func(error))
+
+	// Queues is how many keys a lock may have at the most for which there are queues; zero if there are none.
+	Queues() int
 
 	// Enlist notes on the list Key that Owner stands for so many Waiters, for Validity; none if that is zero. The list goes with the last.
 	Enlist(ctx context.Context, ops []Op)

@@ -147,6 +147,9 @@ func (s *Store) Waiting(ctx context.Context, ops []store.Op) {
 	s.request(ctx, ops, store.Store.Waiting)
 }
 
+func (s *Store) OpenQueue(id string, denied func(error)) { s.inner.OpenQueue(id, denied) }
+func (s *Store) Queues() int                             { return s.inner.Queues() }
+
 // Scan passes, or is refused.
 func (s *Store) Scan(ctx context.Context, prefix string, found func(keys []string) bool) error {
 	if s.fate(everyLane).refused {
@@ -180,7 +183,7 @@ func (s *Store) request(ctx context.Context, ops []store.Op, do command) {
 		return
 	}
 	s.learn(ops)
-	if len(ops) > 1 && s.splits() {
+	if len(ops) > 1 && ops[0].Queue == "" && s.splits() { // the keys of one lock in a queue are one request
 		s.split(ctx, ops, do)
 		return
 	}

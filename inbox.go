@@ -1,0 +1,193 @@
+package ctxlock
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// inbox is where a store hears of what happens in the queues that its locker stands in, and of those who wait for what it holds. Words
+// come as messages, by publish and subscribe, on the connection that everything else takes. In a cluster a message would go to
+// every node, and some users may not publish; there, each waiter has a key in the queue's slot, which is touched to tell it, and
+// which it hears of by tracking. It then has to look what happened, so that takes a round trip more.
+type inbox struct {
+	prefix   string // of keys
+	channels string // what the channels of all inboxes begin with
+	id       string // ends this one's
+	messages atomic.Bool
+	heard    chan struct{} // of one: a word from itself, to itself, came
+}
+
+const (
+	// channelMark stands between KeyPrefix and the locker's name in its channel: prefix:m:locker.
+	channelMark = ":m:"
+	// selfWord is what a store sends to its own inbox to see that words arrive.
+	selfWord = "self"
+)
+
+// errNoMessage is for servers that take messages and do not deliver them.
+var errNoMessage = errors.New("a message that was published did not arrive")
+
+// OpenQueue finds out whether there can be queues, and how waiters can be told.
+func (s *valkeyStore) OpenQueue(id string, denied func(error)) {
+	s.onDenied = denied
+	s.inbox.id = strings.TrimSuffix(strings.TrimPrefix(id, ownerMark), "/") // what the scripts make of an owner value
+	s.inbox.heard = make(chan struct{}, 1)
+	if !s.watching {
+		s.deny(errNoTracking)
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.tracker.life, probeTime)
+	defer cancel()
+	if !s.cluster {
+		s.openInbox(ctx)
+	}
+	if err := s.rehearse(ctx); err != nil {
+		s.deny(err)
+		return
+	}
+	s.queues.Store(true)
+}
+
+var errNoTracking = errors.New("there is no client-side caching")
+
+// openInbox subscribes to the store's own channel, and goes on without if that is not allowed.
+func (s *valkeyStore) openInbox(ctx context.Context) {
+	s.inbox.channels = s.inbox.prefix + channelMark
+	first := make(chan error, 1)
+	var again atomic.Bool
+	s.topology.work.Go(func() {
+		s.listen(func(err error) {
+			switch {
+			case again.CompareAndSwap(false, true):
+				first <- err
+			case err != nil:
+				s.inbox.messages.Store(false)
+			default: // words may have been lost while it was not subscribed
+				s.tracker.send(store.Event{All: true})
+			}
+		})
+	})
+	select {
+	case err := <-first:
+		if err != nil {
+			return
+		}
+	case <-ctx.Done():
+		return
+	}
+	b := s.client.B()
+	if err := s.client.Do(ctx, b.Publish().Channel(s.inbox.channels+s.inbox.id).Message(selfWord).Build()).Error(); err != nil {
+		return
+	}
+	s.inbox.messages.Store(within(hearingTime, s.inbox.heard))
+}
+
+// listen receives what comes to the inbox until the store is closed, or it turns out not to be allowed. It calls subscribed each time that it
+// has subscribed, and with the error if it may not.
+func (s *valkeyStore) listen(subscribed func(error)) {
+	pause := backoff{first: leastReconnect, most: mostReconnect}
+	ctx := valkey.WithOnSubscriptionHook(s.tracker.life, func(what valkey.PubSubSubscription) {
+		if what.Kind == "subscribe" {
+			subscribed(nil)
+		}
+	})
+	for {
+		began := time.Now()
+		err := s.client.Receive(ctx, s.client.B().Subscribe().Channel(s.inbox.channels+s.inbox.id).Build(), func(m valkey.PubSubMessage) {
+			s.inbox.receive(m.Message, s.tracker.send)
+		})
+		if _, refused := valkey.IsValkeyErr(err); refused && !mendable(err.Error()) {
+			subscribed(err)
+			return
+		}
+		if time.Since(began) > mostReconnect {
+			pause.reset()
+		}
+		if !sleepFor(s.tracker.life, pause.next()) {
+			return
+		}
+	}
+}
+
+// rehearse runs the scripts on keys that nobody uses, so that the server knows them before they matter, and what it does not allow is found
+// out: one holds, another waits and leaves, and the first lets go.
+func (s *valkeyStore) rehearse(ctx context.Context) error {
+	key := keyOf(s.inbox.prefix, 0, newID())
+	ask := func(owner string) []store.Op {
+		return []store.Op{{Key: key, Owner: owner, Validity: probeTime, Queue: queueKeyOf(s.inbox.prefix, key[len(s.inbox.prefix)+len(":0:"):]), Epoch: 1}}
+	}
+	life := s.lifetime(probeTime)
+	holder, waiter := ask("a"), ask("b")
+	for _, ops := range [][]store.Op{holder, waiter} {
+		answers := answers{ctx: ctx, results: s.joinOnce(ctx, ops, life, true)}
+		_, refused := answers.join(ops)
+		if err := errors.Join(refused, ops[0].Err); err != nil {
+			return err
+		}
+	}
+	batch := newBatch()
+	batch.add(s.pass(waiter, true), s.pass(holder, true))
+	for _, result := range s.lane(key).do(ctx, key, batch) {
+		if err := result.Error(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receive takes a word. Words come from whoever may publish, so anything may be in them: what makes no sense is dropped.
+func (b *inbox) receive(word string, send func(store.Event)) {
+	kind, rest, _ := strings.Cut(word, " ")
+	switch kind {
+	case "pass":
+		if event, ok := parsePassed(rest); ok {
+			send(event)
+		}
+	case "look":
+		after, key, _ := strings.Cut(rest, " ")
+		ms, err := strconv.ParseInt(after, 10, 64)
+		if err == nil && ms >= 0 && ms <= mostYield.Milliseconds() {
+			send(store.Event{Key: key, Word: store.Look, After: time.Duration(ms) * time.Millisecond})
+		}
+	case "wait":
+		send(store.Event{Key: rest, Word: store.Awaited})
+	case selfWord:
+		select {
+		case b.heard <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// parsePassed reads "epoch keys token passes age length key", and the owner value, which follows the key without a space.
+func parsePassed(text string) (event store.Event, ok bool) {
+	var numbers [6]int64
+	for i := range numbers {
+		field, rest, found := strings.Cut(text, " ")
+		n, err := strconv.ParseInt(field, 10, 64)
+		if !found || err != nil || n < 0 {
+			return event, false
+		}
+		numbers[i], text = n, rest
+	}
+	if numbers[5] >= int64(len(text)) || numbers[0] > math.MaxInt32 || numbers[1] > mostMajority*2 || numbers[3] > math.MaxInt32 || numbers[4] > mostSeconds {
+		return event, false
+	}
+	return store.Event{Key: text[:numbers[5]], Word: store.PassedOn, Passed: &store.Passed{
+		Owner:  text[numbers[5]:],
+		Epoch:  int32(numbers[0]),
+		Keys:   int(numbers[1]),
+		Token:  numbers[2],
+		Passes: int32(numbers[3]),
+		Age:    time.Duration(numbers[4]) * time.Millisecond,
+	}}, true
+}

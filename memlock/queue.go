@@ -1,0 +1,271 @@
+package memlock
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// standing is how one stands in a queue.
+type standing struct {
+	owner    string
+	epoch    int32
+	validity time.Duration
+	fenced   bool
+	inbox    *connection
+}
+
+// queueLife is how long a queue lives when nobody comes to it.
+const queueLife = time.Minute
+
+// OpenQueue has the locker take word of queues. They are always allowed.
+func (c *connection) OpenQueue(id string, _ func(error)) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.inbox = id
+}
+
+// Queues is for locks whose keys are on one lane.
+func (c *connection) Queues() int {
+	switch {
+	case c.inbox == "":
+		return 0
+	case c.server.option.Lanes > 1:
+		return 1
+	}
+	return math.MaxInt
+}
+
+// together counts the ops at the beginning that are the keys of one lock, and to be carried out at one instant.
+func together(ops []store.Op) int {
+	n := 1
+	for n < len(ops) && ops[n].Queue != "" && ops[n].Queue == ops[0].Queue && ops[n].Owner == ops[0].Owner {
+		n++
+	}
+	return n
+}
+
+// claims carries out claims of the keys of one lock.
+func (st *step) claims(ops []store.Op) {
+	if ops[0].Queue == "" {
+		each((*step).claim)(st, ops)
+		return
+	}
+	if st.available(ops) > len(ops)/2 && !st.yields(ops) {
+		st.quit(&ops[0], ops[0].Epoch)
+		for i := range ops {
+			if e, found := st.get(ops[i].Key); found && e.value != ops[i].Owner {
+				ops[i].Holder, ops[i].TTL = holder(e), st.left(e)
+				continue
+			}
+			st.claim(&ops[i])
+		}
+		st.settleTokens(ops)
+		return
+	}
+	st.stand(ops)
+}
+
+// freeMark ends the key that is there while claims from the queue take nothing.
+const freeMark = ":free"
+
+// yields tells whether the keys are for those who do not stand in the queue.
+func (st *step) yields(ops []store.Op) bool {
+	for i := range ops {
+		if e, found := st.get(ops[i].Key); found && e.value == ops[i].Owner {
+			return false
+		}
+	}
+	_, found := st.get(ops[0].Queue + freeMark)
+	return found
+}
+
+// available counts the keys that are free, or the claimant's own.
+func (st *step) available(ops []store.Op) (n int) {
+	for i := range ops {
+		if e, found := st.get(ops[i].Key); !found || e.value == ops[i].Owner {
+			n++
+		}
+	}
+	return n
+}
+
+// settleTokens gives all counters of a lock the greatest token of them.
+func (st *step) settleTokens(ops []store.Op) {
+	var greatest int64
+	for i := range ops {
+		greatest = max(greatest, ops[i].Token)
+	}
+	for i := range ops {
+		if ops[i].Counter != "" && ops[i].Err == nil && ops[i].Mine() {
+			ops[i].Token = greatest
+			st.setCounter(&ops[i], greatest)
+		}
+	}
+}
+
+// stand puts the claimant into the queue, or leaves it where it stands.
+func (st *step) stand(ops []store.Op) {
+	op := &ops[0]
+	queue := st.queue(op.Queue)
+	at := slices.IndexFunc(queue, func(s standing) bool { return s.owner == op.Owner })
+	s := standing{op.Owner, op.Epoch, op.Validity, op.Fenced, st.by}
+	if at >= 0 {
+		queue[at] = s
+	} else {
+		at = len(queue)
+		queue = append(queue, s)
+	}
+	st.setQueue(op.Queue, queue)
+	var met string
+	for i := range ops {
+		ops[i].Queued = true
+		if e, found := st.get(ops[i].Key); found {
+			ops[i].Holder = holder(e)
+			if e.value != op.Owner {
+				met = e.value
+			}
+		} else if e, found := st.get(op.Queue + freeMark); found {
+			ops[i].Holder, ops[i].TTL = store.Unnamed, st.left(e)
+		}
+	}
+	if passesOn(met) || at != 0 {
+		return
+	}
+	for _, c := range st.server.connections {
+		if c.inbox != "" && strings.HasPrefix(met, c.inbox) {
+			ops[0].Told = true
+			st.owed = append(st.owed, notice{c, store.Event{Key: op.Key, Word: store.Awaited}})
+		}
+	}
+	for i := range ops {
+		ops[i].Watched = true
+		if e, found := st.get(ops[i].Key); found {
+			ops[i].TTL = st.left(e)
+		}
+		st.watch(ops[i].Key)
+	}
+}
+
+// passesOn tells whether a holder knows of the queue: its owner value says so.
+func passesOn(value string) bool {
+	rest, ok := strings.CutPrefix(value, "ctxlock/")
+	_, moment, _ := strings.Cut(rest, "/")
+	return ok && strings.HasPrefix(moment, "+")
+}
+
+// releases carries out the release of the keys of one lock.
+func (st *step) releases(ops []store.Op) {
+	op := &ops[0]
+	if op.Queue == "" {
+		each((*step).release)(st, ops)
+		return
+	}
+	if op.Epoch > 0 {
+		st.quit(op, op.Epoch)
+	}
+	own := 0
+	for i := range ops {
+		if e, found := st.get(ops[i].Key); found && e.value == op.Owner {
+			ops[i].Found = true
+			own++
+		}
+	}
+	if own <= len(ops)/2 || op.Free || !st.pass(ops) {
+		for i := range ops {
+			if ops[i].Found {
+				st.remove(ops[i].Key)
+			}
+		}
+		st.nudge(op)
+	}
+	if _, found := st.get(op.Wake); found && op.Wake != "" {
+		st.remove(op.Wake)
+	}
+}
+
+// pass gives the keys to the first in the queue who is there, and tells whether there was one.
+func (st *step) pass(ops []store.Op) bool {
+	op := &ops[0]
+	for {
+		queue := st.queue(op.Queue)
+		if len(queue) == 0 {
+			return false
+		}
+		next := queue[0]
+		st.setQueue(op.Queue, queue[1:])
+		if next.inbox.gone {
+			continue
+		}
+		passed := &store.Passed{Owner: next.owner, Epoch: next.epoch, Passes: op.Passes, Age: op.Age}
+		if next.fenced {
+			passed.Token = st.tokenFor(ops)
+		}
+		for i := range ops {
+			if e, found := st.get(ops[i].Key); !found || e.value == op.Owner {
+				st.set(ops[i].Key, next.owner, next.validity)
+				passed.Keys++
+			}
+		}
+		st.owed = append(st.owed, notice{next.inbox, store.Event{Key: op.Key, Word: store.PassedOn, Passed: passed}})
+		return true
+	}
+}
+
+// tokenFor takes the next token for a lock, and writes it to all its counters; zero if that cannot be.
+func (st *step) tokenFor(ops []store.Op) int64 {
+	token := st.now.UnixMicro()
+	for i := range ops {
+		last, err := st.counter(&ops[i])
+		if err != nil || ops[i].Counter == "" {
+			return 0
+		}
+		token = max(token, last+1, ops[i].Floor+1)
+	}
+	for i := range ops {
+		st.setCounter(&ops[i], token)
+	}
+	return token
+}
+
+// nudge has the first in the queue look.
+func (st *step) nudge(op *store.Op) {
+	if queue := st.queue(op.Queue); len(queue) > 0 {
+		if op.Yield > 0 {
+			st.set(op.Queue+freeMark, "1", op.Yield)
+		}
+		st.owed = append(st.owed, notice{queue[0].inbox, store.Event{Key: op.Key, Word: store.Look, After: op.Yield}})
+	}
+}
+
+// quit takes somebody out of the queue, if it is there by a claim of one of these epochs.
+func (st *step) quit(op *store.Op, last int32) {
+	queue := st.queue(op.Queue)
+	left := slices.DeleteFunc(slices.Clone(queue), func(s standing) bool { return s.owner == op.Owner && s.epoch <= last })
+	if len(left) < len(queue) {
+		st.setQueue(op.Queue, left)
+	}
+}
+
+// queue is who stands in one.
+func (st *step) queue(key string) []standing {
+	if _, found := st.get(key); !found {
+		delete(st.server.queues, key)
+	}
+	return st.server.queues[key]
+}
+
+func (st *step) setQueue(key string, queue []standing) {
+	if len(queue) == 0 {
+		delete(st.server.queues, key)
+		if _, found := st.get(key); found {
+			st.remove(key)
+		}
+		return
+	}
+	st.server.queues[key] = queue
+	st.set(key, "queue", queueLife)
+}

@@ -1,0 +1,115 @@
+package ctxlock
+
+// The queue of those who wait for a lock is a sorted set beside its first key: members are entries, scores say when they came. An entry
+// tells all that is needed to pass the lock on to it:
+//
+//	validity:fenced:epoch:inbox:owner
+//
+// validity is in milliseconds; fenced is "f" if a fencing token is wanted, and empty otherwise; epoch counts the claims of one wait; inbox
+// says how to tell the waiter: "m" and a name for a message to that inbox, "k" and a name for touching that key; owner is the whole value
+// that the keys are to get, and ends the entry, since it may contain anything.
+//
+// The scripts read keys by GETEX, which does what GET does but does not have a server remember who read them: those who stand in a queue
+// are told by name, and are not to hear of each change.
+
+const (
+	// readKeys reads the lock's keys, ARGV[1] of them: whose they are is in a list of "own", "free" and "held", and what a stranger has there in h.
+	readKeys = `local n=tonumber(ARGV[1]) local is,own,free,h={},0,0,nil ` +
+		`for i=1,n do local v=redis.call("GETEX",KEYS[i]) ` +
+		`if v==ARGV[2] then is[i]="own" own=own+1 elseif not v then is[i]="free" free=free+1 else is[i]="held" h=v end end ` +
+		`local q=KEYS[n+1] `
+
+	// nextToken takes the next fencing token from the counters behind the queue: see claimScript for what it is. It is nil if one of them is
+	// not to be used.
+	nextToken = `local function token(floor) local c=0 ` +
+		`for i=n+2,2*n+1 do local x=redis.pcall("GETEX",KEYS[i]) if type(x)=="table" then return nil end ` +
+		`x=tonumber(x or 0) if not x or x~=x or x<0 or x>=9e15 then return nil end c=math.max(c,x) end ` +
+		`local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
+		`local k=math.max(c+1,math.min(now,9e15),floor+1) local s=string.format("%.0f",k) ` +
+		`for i=n+2,2*n+1 do redis.call("SET",KEYS[i],s,"PX",string.format("%.0f",math.max(k-now,0)/1000+3600000)) end ` +
+		`return s,c end `
+
+	// nudge has the first in the queue look, after so many milliseconds, for which nobody who stands in it takes a free key.
+	//
+	// tell reaches a waiter: by a message to its inbox, or by a touch of the key that is its inbox. It gives how many have heard it: a touch
+	// is heard by one, as far as is known. nil means that it must not be told.
+	tell = `local function tell(kind,id,text) ` +
+		`if kind=="m" then if ARGV[3]=="" then return nil end ` +
+		`local r=redis.pcall("PUBLISH",ARGV[3]..id,text) if type(r)=="table" then return nil end return r end ` +
+		`redis.call("SET",q..":"..id,"1","PX",1) redis.call("DEL",q..":"..id) return 1 end ` +
+		`local function nudge(after) local e=redis.pcall("ZRANGE",q,0,0) if e.err or not e[1] then return end ` +
+		`if after~="0" then redis.call("SET",q..":free","1","PX",after) end ` +
+		`local kind,id=string.match(e[1],"^%d+:f?:%d+:([mk])([^:]+):") ` +
+		`if id then tell(kind,id,"look "..after.." "..KEYS[1]) end end `
+)
+
+var (
+	// joinScript takes the keys if a majority of them is free, or ours already; else it stands in the queue.
+	//
+	// ARGV: number of keys, owner value, channel prefix, PX or PXAT, its value, entry, score, floor of the token, life of the queue in
+	// milliseconds, name of the own inbox if that is a key or empty, list of waiters or empty, entries that this wait may have in the queue already.
+	//
+	// It returns the state: 1 taken, 0 in the queue, 2 in the queue and the keys are watched, 3 the same and the holder was told, -1 neither;
+	// and then the token; another's value; what the first key has left, in milliseconds, or 0; the error that kept it from the queue, or the server's time if it was taken; and for
+	// each key "o" if it was ours or "n" if it is now, with what it has left, "f" if it is free, and "h" if another has it.
+	//
+	// The first line keeps it from running while the server is out of memory: without that, a script may use as much as it likes once it has used a
+	// command that writes, of which GETEX is one. Passing on is another matter: it must go on then.
+	joinScript = script{
+		text: "#!lua\n" + readKeys + nextToken + tell +
+			`local function answer(state,token,ttl,err) local r={state,token,h or "",ttl,err} ` +
+			`for i=1,n do local x=string.sub(is[i],1,1) r[5+i]=x if x=="o" or x=="n" then r[5+i]=x..redis.call("PTTL",KEYS[i]) end end return r end ` +
+			`local since=false ` +
+			`for i=12,#ARGV do since=redis.pcall("ZSCORE",q,ARGV[i]) or since redis.pcall("ZREM",q,ARGV[i]) end ` +
+			`local yields=own==0 and free>n/2 and redis.call("PTTL",q..":free") or -2 ` +
+			`if own+free>n/2 and yields<1 then local k="0" ` +
+			`if #KEYS>n+1 then local floor=tonumber(ARGV[8]) ` +
+			`if own>n/2 then for i=n+2,2*n+1 do local x=tonumber(redis.call("GETEX",KEYS[i]) or 0) if x and x>floor and x<9e15 and x>tonumber(k) then k=string.format("%.0f",x) end end end ` +
+			`if k=="0" then k=token(floor) end ` +
+			`if not k then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end end ` +
+			`for i=1,n do if is[i]=="free" then redis.call("SET",KEYS[i],ARGV[2],ARGV[4],ARGV[5]) is[i]="new" end end ` +
+			`local t=redis.call("TIME") return answer(1,k,0,t[1].." "..t[2]) end ` +
+			`if type(since)=="table" then return answer(-1,"0",0,since.err or "WRONGTYPE") end ` +
+			`local score=since or ARGV[7] ` +
+			`if score=="" then local t=redis.call("TIME") score=string.format("%.0f",t[1]*1000000+t[2]) end ` +
+			`local r=redis.pcall("ZADD",q,score,ARGV[6]) if type(r)=="table" then return answer(-1,"0",0,r.err) end ` +
+			`redis.call("PEXPIRE",q,ARGV[9]) ` +
+			`if ARGV[10]~="" then redis.call("EXISTS",q..":"..ARGV[10]) end ` +
+			`if since and ARGV[11]~="" then local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
+			`local e=redis.call("ZRANGE",q,0,7,"WITHSCORES") for i=1,#e,2 do ` +
+			`if math.abs(now-tonumber(e[i+1]))>5000000 then local id=string.match(e[i],"^%d+:f?:%d+:[mk]([^:]+):") ` +
+			`local l=id and redis.pcall("HGET",ARGV[11],"ctxlock/"..id.."/") local till=type(l)=="string" and tonumber(string.match(l," (%d+)$")) ` +
+			`if e[i]~=ARGV[6] and (not till or till<now/1000) then redis.call("ZREM",q,e[i]) end end end end ` +
+			`if not h then return answer(2,"0",yields,"") end ` +
+			`if string.find(h,"^ctxlock/[^/]*/%+") then return answer(0,"0",0,"") end ` +
+			`if redis.call("ZRANK",q,ARGV[6])~=0 then return answer(0,"0",0,"") end ` +
+			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
+			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
+			`local ttl=0 for i=n,1,-1 do local x=redis.call("PTTL",KEYS[i]) if x~=-2 then ttl=x end end ` +
+			`return answer(told>0 and 3 or 2,"0",ttl,"")`,
+		sha1: "ce15b89e26b336b75f68b6fc8b5ba5821631b87c",
+	}
+
+	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them.
+	//
+	// ARGV: number of keys, owner value, channel prefix, whether to pass it on, how many have passed it on in a row and for how many milliseconds,
+	// floor of the token, how many milliseconds are for others if it is not passed on, entries that this wait may have in the queue.
+	//
+	// It returns, for each key, whether it was ours.
+	passScript = script{
+		text: readKeys + nextToken + tell +
+			`local r={} for i=1,n do r[i]=is[i]=="own" and 1 or 0 end ` +
+			`for i=9,#ARGV do redis.pcall("ZREM",q,ARGV[i]) end ` +
+			`if own==0 then nudge("0") return r end ` +
+			`local empty=false while ARGV[4]=="1" and own>n/2 do ` +
+			`local e=redis.pcall("ZPOPMIN",q) empty=not e.err and not e[1] if e.err or empty then break end ` +
+			`local v,f,ep,kind,id,o=string.match(e[1],"^(%d+):(f?):(%d+):([mk])([^:]+):(.+)$") ` +
+			`if o and #v<15 and tonumber(v)>0 then local k="0" if f=="f" and #KEYS>n+1 then k=token(tonumber(ARGV[7])) or "0" end ` +
+			`local heard=tell(kind,id,"pass "..ep.." "..(own+free).." "..k.." "..ARGV[5].." "..ARGV[6].." "..#KEYS[1].." "..KEYS[1]..o) ` +
+			`if not heard then redis.call("ZADD",q,e[2],e[1]) break end ` +
+			`if heard>0 then for i=1,n do if is[i]~="held" then redis.call("SET",KEYS[i],o,"PX",v) end end return r end end end ` +
+			`for i=1,n do if is[i]=="own" then redis.call("DEL",KEYS[i]) end end ` +
+			`if not empty then nudge(ARGV[8]) end return r`,
+		sha1: "d0ffb666cd4bec903b6f124ea55c986d73bae284",
+	}
+)

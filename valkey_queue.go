@@ -1,0 +1,271 @@
+package ctxlock
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// queueLife is how long a queue lives when nobody comes to it or looks to their place. All waiters do so more often.
+const queueLife = time.Minute
+
+// Queues is how many keys a script may use at once: in a cluster they are in different slots.
+func (s *valkeyStore) Queues() int {
+	switch {
+	case !s.queues.Load():
+		return 0
+	case s.cluster:
+		return 1
+	}
+	return mostMajority * 2
+}
+
+// deny gives up on queues, and says so once.
+func (s *valkeyStore) deny(err error) {
+	s.queues.Store(false)
+	s.denied.Do(func() {
+		if s.onDenied != nil {
+			go s.onDenied(err) // it is somebody else's code
+		}
+	})
+}
+
+// refusesQueue tells whether an error means that there can be no queues on this server, or for this user.
+func refusesQueue(err error) bool {
+	if err == nil {
+		return false
+	}
+	said := strings.ToLower(err.Error())
+	for _, sign := range []string{"noperm", "no permissions", "unknown command", "unknown redis command", "can't run this command", "compiling script"} {
+		if strings.Contains(said, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// queueable tells whether the queue is where the keys are.
+func (s *valkeyStore) queueable(op *store.Op) bool {
+	return s.queues.Load() && (!s.cluster || slotOf(op.Queue) == slotOf(op.Key))
+}
+
+// together counts the ops at the beginning that are the keys of one lock.
+func together(ops []store.Op) int {
+	n := 1
+	for n < len(ops) && ops[n].Queue != "" && ops[n].Queue == ops[0].Queue && ops[n].Owner == ops[0].Owner {
+		n++
+	}
+	return n
+}
+
+// entry is how a waiter stands in the queue with its claim of an epoch.
+func (s *valkeyStore) entry(op *store.Op, epoch int32) string {
+	var room [256]byte
+	buf := strconv.AppendInt(room[:0], op.Validity.Milliseconds(), 10)
+	buf = append(buf, ':')
+	if op.Fenced {
+		buf = append(buf, 'f')
+	}
+	buf = append(buf, ':')
+	buf = strconv.AppendInt(buf, int64(epoch), 10)
+	buf = append(buf, ':')
+	if s.inbox.messages.Load() {
+		buf = append(buf, 'm')
+	} else {
+		buf = append(buf, 'k')
+	}
+	buf = append(append(buf, s.inbox.id...), ':')
+	return string(append(buf, op.Owner...))
+}
+
+// entries are those that a wait may have in the queue already, up to an epoch.
+func (s *valkeyStore) entries(args []string, op *store.Op, last int32) []string {
+	for epoch := max(op.Settled, 1); epoch <= last; epoch++ {
+		args = append(args, s.entry(op, epoch))
+	}
+	return args
+}
+
+// channels is what the names of channels begin with; empty if there are none.
+func (s *valkeyStore) channels() string {
+	if !s.inbox.messages.Load() {
+		return ""
+	}
+	return s.inbox.channels
+}
+
+// join is a claim that stands in the queue if it fails. The ops are the keys of one lock.
+func (s *valkeyStore) join(ctx context.Context, ops []store.Op) {
+	life := s.lifetime(ops[0].Validity)
+	results := s.joinOnce(ctx, ops, life, false)
+	if unknownScript(results[0].Error()) {
+		results = s.joinOnce(ctx, ops, life, true)
+	}
+	answers := answers{ctx: ctx, results: results}
+	taken, refused := answers.join(ops)
+	if refused != nil {
+		s.withoutQueue(ctx, ops, refused)
+		return
+	}
+	if s.cluster || taken == 0 {
+		return
+	}
+	switch step := s.clock.observe(taken, life.sent, s.now()); {
+	case ops[0].Mine() && s.clock.distrusted(s.now(), ops[0].Validity) != nil:
+		s.doubt(ops)
+	case step != steady && life.at != 0: // the keys were given the wrong life
+		s.extendAgain(ctx, ops)
+	}
+}
+
+// withoutQueue is a claim that could not stand in the queue.
+func (s *valkeyStore) withoutQueue(ctx context.Context, ops []store.Op, refused error) {
+	for i := range ops {
+		ops[i].Answer = store.Answer{}
+	}
+	if again := s.claim(ctx, ops, false); again != nil {
+		s.claim(ctx, ops, unknownScript(again))
+	}
+	if refusesQueue(refused) && ops[0].Err == nil {
+		s.deny(refused)
+	}
+}
+
+func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetime, whole bool) []valkey.ValkeyResult {
+	op, b, batch := &ops[0], s.client.B(), newBatch()
+	name := strconv.Itoa(len(ops))
+	score := ""
+	if us, ok := s.clock.reading(life.sent); ok && !s.cluster {
+		score = strconv.FormatInt(us, 10)
+	}
+	own := ""
+	if !s.inbox.messages.Load() {
+		own = s.inbox.id
+	}
+	args := append(make([]string, 0, 16), name, op.Owner, s.channels(), life.unit, life.value, s.entry(op, op.Epoch), score,
+		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), own, op.List)
+	args = s.entries(args, op, op.Epoch-1)
+	batch.add(joinScript.command(b, whole, s.queueKeys(ops, op.Counter != ""), args...))
+	return s.lane(op.Key).do(ctx, op.Key, batch)
+}
+
+// queueKeys are the keys of the scripts: the lock's, the queue, and the counters of fencing tokens.
+func (s *valkeyStore) queueKeys(ops []store.Op, counters bool) []string {
+	keys := make([]string, 0, 2*len(ops)+1)
+	for i := range ops {
+		keys = append(keys, ops[i].Key)
+	}
+	keys = append(keys, ops[0].Queue)
+	for i := range ops {
+		if counters {
+			keys = append(keys, ops[i].Counter)
+		}
+	}
+	return keys
+}
+
+// pass is the command of a release that passes a lock on. The ops are the keys of one lock.
+func (s *valkeyStore) pass(ops []store.Op, whole bool) valkey.Completed {
+	op := &ops[0]
+	args := append(make([]string, 0, 10), strconv.Itoa(len(ops)), op.Owner, s.channels(), flag(!op.Free),
+		strconv.Itoa(int(op.Passes)), strconv.FormatInt(op.Age.Milliseconds(), 10), strconv.FormatInt(op.Floor, 10),
+		strconv.FormatInt(op.Yield.Milliseconds(), 10))
+	if op.Epoch > 0 {
+		args = s.entries(args, op, op.Epoch)
+	}
+	return passScript.command(s.client.B(), whole, s.queueKeys(ops, op.Counter != ""), args...)
+}
+
+// join reads what came back for the keys of one lock. taken is when it was taken, by the server's time, or zero if it was not; refused is why it
+// does not stand in the queue either.
+func (a *answers) join(ops []store.Op) (taken time.Duration, refused error) {
+	for i := range ops {
+		ops[i].Answer = store.Answer{}
+	}
+	parts, err := a.next().ToArray()
+	if err == nil && len(parts) != 5+len(ops) {
+		err = errStrange
+	}
+	if refusesQueue(err) {
+		return 0, err
+	}
+	for i := range ops {
+		if err != nil {
+			a.fail(&ops[i], err)
+		}
+	}
+	if err != nil {
+		return 0, nil
+	}
+	state, err := parts[0].AsInt64()
+	token, err2 := parts[1].AsInt64()
+	holder, _ := parts[2].ToString()
+	left, err3 := parts[3].AsInt64()
+	if err != nil || err2 != nil || err3 != nil {
+		failAll(ops, store.Permanent(errStrange))
+		return 0, nil
+	}
+	said, _ := parts[4].ToString()
+	if state < 0 {
+		return 0, fmt.Errorf("the queue: %s", said)
+	}
+	if state == 1 {
+		seconds, micros, _ := strings.Cut(said, " ")
+		taken = serverTime(seconds, micros)
+	}
+	for i := range ops {
+		op := &ops[i]
+		op.Queued, op.Watched, op.Told = state != 1, state >= 2, state == 3
+		switch said, _ := parts[5+i].ToString(); {
+		case said == "f" && op.Queued: // it is free, and somebody else's turn
+			op.Holder, op.TTL = store.Unnamed, leftOf(left)
+		case said == "f":
+		case said == "h":
+			op.Holder, op.TTL = holder, leftOf(left)
+			if holder == "" {
+				op.Holder = store.Unnamed
+			}
+		default:
+			op.Holder, op.Token = op.Owner, token
+			ms, err := strconv.ParseInt(said[min(len(said), 1):], 10, 64)
+			if op.TTL = leftOf(ms); err != nil || ms == -2 {
+				op.Holder = ""
+			}
+		}
+	}
+	return taken, nil
+}
+
+// leftOf is what PTTL says, as far as it is a time.
+func leftOf(ms int64) time.Duration {
+	switch {
+	case ms == -1 || ms > store.Forever.Milliseconds():
+		return store.Forever
+	case ms < 0:
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// passed reads, for the keys of one lock, which were there to be released.
+func (a *answers) passed(ops []store.Op) {
+	parts, err := a.next().ToArray()
+	if err == nil && len(parts) != len(ops) {
+		err = errStrange
+	}
+	for i := range ops {
+		ops[i].Answer = store.Answer{}
+		if err != nil {
+			a.fail(&ops[i], err)
+			continue
+		}
+		mine, _ := parts[i].AsInt64()
+		ops[i].Found = mine == 1
+	}
+}
