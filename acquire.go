@@ -123,6 +123,9 @@ func (k *locker) termsOf(option AcquireOption) (*terms, error) {
 		return nil, err
 	}
 	t := &terms{AcquireOption: option, validity: k.terms.validity, interval: k.terms.interval}
+	if option.ValueFunc != nil {
+		k.ownValues.Store(true)
+	}
 	if option.OnError != nil {
 		t.watcher = &watcher{tell: option.OnError}
 	}

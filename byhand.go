@@ -18,7 +18,7 @@ func (l *holding) extend(ctx context.Context, validity time.Duration) error {
 	if l.state == held {
 		now := k.now()
 		l.setValidity(now, validity)
-		l.handed = true
+		l.forced = true
 		if !l.open {
 			k.agenda.remove(l)
 			l.due = now
@@ -104,7 +104,7 @@ func (l *holding) keep(w *watcher) {
 		l.due = k.now()
 		k.schedule(l)
 	case !l.renewing: // it is only being looked at
-		l.handed = true
+		l.forced = true
 	}
 }
 
@@ -134,7 +134,7 @@ func (l *holding) unkeep(w *watcher) {
 		l.audience.watchers = slices.DeleteFunc(l.audience.watchers, func(other *watcher) bool { return other == w })
 	}
 	l.keepers--
-	if l.keepers == 0 && !l.open && !l.handed && !l.again {
+	if l.keepers == 0 && !l.open && !l.forced && !l.again {
 		k.agenda.remove(l)
 	}
 	for l.state == held && l.keepers == 0 && l.open {

@@ -31,6 +31,7 @@ type manner struct {
 	owner string // what ValueFunc gave; empty if it is still to be asked, or if there is none
 	force bool   // take it from whoever has it
 	arm   bool   // watch the wake key, too
+	try   bool   // the caller will not wait
 }
 
 // setback is what an attempt that failed has found out.
@@ -52,15 +53,12 @@ type setback struct {
 
 // claimClean makes one attempt, and another one if all that was in its way were remains of our own: the lock is free then, and
 // saying anything else would be wrong.
-func (k *locker) claimClean(ctx context.Context, name string, how manner) (*holding, error) {
+func (k *locker) claimClean(ctx context.Context, name string, how manner) (*holding, setback) {
 	l, back := k.claim(ctx, name, how)
 	if l == nil && back.remains && k.sweepName(ctx, name) {
-		l, back = k.claim(ctx, name, how)
+		return k.claim(ctx, name, how)
 	}
-	if l == nil {
-		return nil, k.lastWord(ctx, name, back.err)
-	}
-	return l, nil
+	return l, back
 }
 
 // claim makes one attempt at a name: it sends for all keys at once and returns as soon as a majority has answered well, or
@@ -72,7 +70,7 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 			return nil, setback{err: store.Permanent(err)}
 		}
 	}
-	l := k.newHolding(ctx, name, how.terms, how.owner)
+	l := k.newHolding(ctx, name, how.terms, how.owner, claiming)
 	if err := k.register(l); err != nil {
 		l.end(err)
 		return nil, setback{err: err}
@@ -84,6 +82,7 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 	if how.arm {
 		l.wakes = true
 	}
+	l.tries = how.try && k.fromMemory
 	l.claimOps(how, l.ops)
 	ops := l.ops
 	patience := k.patience.now()
@@ -261,6 +260,9 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 		l.keys[i].late = l.keys[i].late || late
 	}
 	l.unanswered -= int32(len(ops))
+	if l.tries && indexes == nil && l.state == claiming {
+		k.remember(l, sent, ops)
+	}
 	k.judge(l, sent)
 	k.mu.Unlock()
 }
@@ -326,6 +328,7 @@ func (k *locker) begin(l *holding, sent time.Duration) {
 	k.patience.learn(now - sent)
 	l.lastErr = nil
 	l.state = held
+	l.handEnds = sent + k.drift.windowOf(l.validity)
 	l.believe()
 	l.due = sent + l.interval()
 	if l.again {
@@ -376,6 +379,9 @@ func (k *locker) appraise(ended error, l *holding, ops []store.Op) setback {
 			if fault == nil || store.IsPermanent(op.Err) {
 				fault = op.Err
 			}
+			if isContextError(fault) {
+				fault = errNoAnswer // these would be taken for the caller's own
+			}
 		case op.Holder == "" || op.Holder == l.owner:
 		case k.isRemains(op.Holder):
 			back.remains = true
@@ -405,7 +411,7 @@ func (k *locker) explain(ended error, l *holding, back setback, fault error, ops
 	case back.key != "" && fault != nil:
 		return about(fmt.Errorf("%w: held by another; %w", ErrNotLocked, fault))
 	case back.key != "":
-		return about(fmt.Errorf("%w: held by another", ErrNotLocked))
+		return &heldByAnother{l.name}
 	case l.count(mine) >= k.majority:
 		return about(errTooLate)
 	case fault != nil:

@@ -10,3 +10,9 @@ func OpenStore(option LockerOption) (store.Store, error) {
 	}
 	return openValkey(option, defaultDrift)
 }
+
+// The sums of the scripts that claim from a place in the queue, and that pass a lock on.
+var (
+	JoinScript = joinScript.sha1
+	PassScript = passScript.sha1
+)

@@ -90,8 +90,8 @@ func (k *locker) dueTargets(now time.Duration) []target {
 		if l.Context.Err() != nil {
 			continue // the caller's context ended: the key stays, no longer extended
 		}
-		l.renewing = l.keepers > 0 || l.handed
-		l.again, l.handed, l.extended = false, false, now
+		l.renewing = l.keepers > 0 || l.forced
+		l.again, l.forced, l.extended = false, false, now
 		l.wakes = true // from now on waiters may rely on the wake key
 		for i := range l.keys {
 			key := &l.keys[i]
@@ -264,7 +264,7 @@ func (k *locker) nextTurn(l *holding, sent time.Duration) {
 	l.open = false
 	k.restoreGone(l)
 	switch now := k.now(); {
-	case l.handed:
+	case l.forced:
 		l.due = now
 	case l.again:
 		l.due = now + l.calm(now)
@@ -341,6 +341,7 @@ func (k *locker) touched(l *holding, i int) {
 	}
 	key.watched = false
 	switch {
+	case l.state == queued: // that is for its wait to see to
 	case l.state == claiming || l.open:
 		l.again = true
 	case l.state == held && l.Context.Err() == nil:
@@ -366,9 +367,15 @@ func (l *holding) calm(now time.Duration) time.Duration {
 func (l *holding) lostOps() ([]store.Op, time.Duration) {
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
-	ops := make([]store.Op, len(l.keys)) // the release may come at any moment and needs l.ops
-	for i := range l.keys {
-		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner, Answer: store.Answer{Unknown: l.keys[i].late}}
+	var ops []store.Op // the release may come at any moment and needs l.ops
+	if l.queueing.aware && l.k.queuedKeys() > 0 {
+		ops = l.passOps(ops) // what is left goes to the next in the queue, who is told in any case
+	}
+	for i := range l.keys[len(ops):] {
+		ops = append(ops, store.Op{Key: l.keys[i].name, Owner: l.owner})
+	}
+	for i := range ops {
+		ops[i].Unknown = l.keys[i].late
 	}
 	if l.wakes {
 		ops[0].Wake = wakeKeyOf(l.k.prefix, l.name)

@@ -16,6 +16,7 @@ type state int8
 
 const (
 	claiming  state = iota // its keys are being asked for
+	queued                 // its wait stands in line, here or in the queue on the server
 	held                   // a majority of its keys answered well, and trust has not run out
 	lettingGo              // released, and the servers are being told
 	over                   // given up, released or lost
@@ -56,7 +57,7 @@ type holding struct {
 	mayLive    time.Duration // by then its keys have run out, whatever came of the requests
 	keepers    int32         // how many want it extended in the background
 	renewing   bool          // the round that is under way extends; else it only looks
-	handed     bool          // somebody waits for the next round, and that is to extend
+	forced     bool          // somebody waits for the next round, and that is to extend
 	audience   *audience     // nil unless somebody wants to know
 	ends       time.Duration // when the present state has to end
 	fires      time.Duration // when timer fires next, or never
@@ -69,11 +70,15 @@ type holding struct {
 	again      bool          // something happened since the last look was sent: look again
 	wakes      bool          // somebody may be waiting on the wake key: delete it on release
 	restored   bool          // keys that had vanished were set again
+	tries      bool          // what it meets is remembered if it fails
 	due        time.Duration // when to extend next, while on the agenda
 	place      int           // index in the agenda, or offAgenda
 	extended   time.Duration // when it was last sent to be extended
 	restless   backoff       // between touches that follow each other fast
 	lastErr    error         // why the last extension failed
+	queueing   queueing      // what is known of the queue on the server
+	handed     int32         // how often in a row it was handed on within this process
+	handEnds   time.Duration // and until when that may go on
 	next, prev *holding      // others of this name in this process
 
 	// What keys and ops point to when there is only one.
@@ -109,8 +114,9 @@ const (
 	never     time.Duration = math.MaxInt64
 )
 
-func (k *locker) newHolding(ctx context.Context, name string, t *terms, owner string) *holding {
-	l := &holding{k: k, terms: t, name: name, place: offAgenda, restless: afterNothing, validity: t.validity}
+// newHolding makes a holding that is about to be claimed, or that is to stand in line.
+func (k *locker) newHolding(ctx context.Context, name string, t *terms, owner string, s state) *holding {
+	l := &holding{k: k, terms: t, name: name, state: s, place: offAgenda, restless: afterNothing, validity: t.validity, fires: never}
 	l.handle.held = l
 	l.mayLive = k.now() + t.validity + k.patience.now()
 	if !t.NoExtend {
@@ -144,7 +150,7 @@ func (l *holding) nameKeys(value string) {
 	buf := append(room[:0], value...)
 	if value == "" {
 		// No two attempts share an owner value, so that one's clean-up cannot take another's key.
-		buf = appendOwner(buf, k.id, k.moments.next(k.now()), l.terms.Value)
+		buf = appendOwner(buf, k.id, l.state == queued, k.moments.next(k.now()), l.terms.Value)
 	}
 	if l.terms.Metadata != "" {
 		buf = append(append(buf, metadataMark), l.terms.Metadata...)
@@ -251,9 +257,14 @@ func (l *holding) count(s standing) (n int) {
 // endBy sets when the present state has to end. Under k.mu.
 func (l *holding) endBy(at time.Duration) {
 	l.ends = at
-	if at < l.fires {
-		l.fires = at
-		l.timer.Reset(max(0, at-l.k.now()))
+	if at >= l.fires {
+		return
+	}
+	l.fires = at
+	if left := max(0, at-l.k.now()); l.timer == nil {
+		l.timer = time.AfterFunc(left, func() { l.expire() })
+	} else {
+		l.timer.Reset(left)
 	}
 }
 
@@ -264,8 +275,10 @@ func (l *holding) expire() (ended bool) {
 	k.mu.Lock()
 	l.fires = never
 	if now := k.now(); now < l.ends && l.state != over {
-		l.fires = l.ends
-		l.timer.Reset(l.ends - now)
+		if l.ends != never {
+			l.fires = l.ends
+			l.timer.Reset(l.ends - now)
+		}
 		k.mu.Unlock()
 		return false
 	}
@@ -274,6 +287,9 @@ func (l *holding) expire() (ended bool) {
 	case claiming:
 		cause = errNoAnswer
 		l.giveUp()
+	case queued: // its wait goes on from another place
+		cause = errNoAnswer
+		l.state = over
 	case held:
 		lost := l.expired()
 		k.retire(l)
@@ -346,7 +362,9 @@ func (l *holding) lose() *LostError {
 
 // stopTimer is for a lock that is over: its timer would keep it, and the locker, for as long as it was trusted. Under k.mu.
 func (l *holding) stopTimer() {
-	l.timer.Stop()
+	if l.timer != nil {
+		l.timer.Stop()
+	}
 	l.fires = never
 }
 
@@ -370,15 +388,29 @@ func (k *locker) register(l *holding) error {
 		return ErrLockerClosed
 	}
 	k.work.Add(1)
+	k.link(l)
+	return nil
+}
+
+// link puts a holding into the books by its name. Under k.mu.
+func (k *locker) link(l *holding) {
 	if first := k.locks[l.name]; first != nil {
 		first.prev, l.next = l, first
 	}
 	k.locks[l.name] = l
-	return nil
 }
 
-// retire takes a lock out of all books. Under k.mu; a second call does nothing.
+// retire takes a lock out of all books, and has the first in line see to it if it was held. Under k.mu; a second call does nothing.
 func (k *locker) retire(l *holding) {
+	wasHeld := l.state == held
+	k.unlink(l)
+	if wasHeld {
+		k.callNext(l.name)
+	}
+}
+
+// unlink is retire for a lock that goes on in other hands. Under k.mu.
+func (k *locker) unlink(l *holding) {
 	l.state = over
 	l.wakeWaiting()
 	k.agenda.remove(l)

@@ -73,6 +73,9 @@ func extends(args []string) bool {
 
 // claims tells whether a command sets a lock's key for the first time.
 func claims(args []string) bool {
+	if args[0] == "EVALSHA" {
+		return args[1] == ctxlock.JoinScript
+	}
 	return args[0] == "SET" && !slices.Contains(args, "IFEQ") && strings.HasPrefix(args[1], "valkeylock:0:")
 }
 

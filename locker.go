@@ -86,30 +86,13 @@ type Locker interface {
 // less often the longer it waits, so a change of hands takes up to half a second longer, and a holder learns of a
 // takeover or a deletion only at its next extension.
 func NewLocker(option LockerOption) (Locker, error) {
-	option, err := option.settled()
-	if err != nil {
-		return nil, err
-	}
-	servers, err := openValkey(option, defaultDrift)
-	if err != nil {
-		return nil, fmt.Errorf("ctxlock: connecting: %w", err)
-	}
-	k := newLocker(servers, option, defaultDrift)
-	k.client = servers.client
-	return k, nil
+	return New(Options{LockerOption: option})
 }
 
 // NewLockerOnStore makes a Locker on a store of another kind; ClientBuilder, ClientOption, NoLoopTracking and FallbackSETPX are
 // not used. The Locker closes the store when it is closed.
 func NewLockerOnStore(s store.Store, option LockerOption) (Locker, error) {
-	if s == nil {
-		return nil, errors.New("ctxlock: nil store")
-	}
-	option, err := option.settled()
-	if err != nil {
-		return nil, err
-	}
-	return newLocker(s, option, defaultDrift), nil
+	return NewOnStore(s, Options{LockerOption: option})
 }
 
 // locker is the engine: it knows what this process holds and wants, and asks a store for the rest.
@@ -129,6 +112,12 @@ type locker struct {
 	moments moments
 	floors  floors
 
+	queue         bool         // waiters may stand in a queue on the server
+	queueDown     atomic.Int64 // until when the queue is left alone, as now counts
+	localHandoffs int          // how often in a row a lock is handed on within this process
+	fromMemory    bool         // tries fail from memory
+	ownValues     atomic.Bool  // somebody has made owner values of his own
+
 	life    context.Context // ends when Close begins
 	endLife context.CancelFunc
 	work    sync.WaitGroup // goroutines of the engine, and calls under way; Add only under mu while not ended
@@ -142,6 +131,10 @@ type locker struct {
 	lines     map[string]*line    // by name: who waits
 	agenda    agenda              // held locks, by when they are to be extended
 	leftovers map[*leftover]struct{}
+	places    map[string]*place   // by owner value: who stands in queues on the server
+	refusals  map[string]*refusal // by name: what tries remember
+	// contention has names that somebody had to wait for.
+	contention map[string]*contention
 	// sweepQueue has those of them that are not being swept, and sweeps, by lane, those that are to be.
 	sweepQueue sweepQueue
 	sweeps     map[int]*laneSweep
@@ -152,7 +145,7 @@ type locker struct {
 	notesDue   time.Duration    // when to look whether there is something to note
 }
 
-func newLocker(s store.Store, option LockerOption, d drift) *locker {
+func newLocker(s store.Store, option LockerOption, c Contention, d drift) *locker {
 	k := &locker{
 		store:     s,
 		prefix:    option.KeyPrefix,
@@ -171,10 +164,24 @@ func newLocker(s store.Store, option LockerOption, d drift) *locker {
 		sweeps:    make(map[int]*laneSweep),
 		notes:     make(map[string]*note),
 		notesDue:  never,
+
+		places:        make(map[string]*place),
+		contention:    make(map[string]*contention),
+		queue:         !c.NoQueue,
+		localHandoffs: c.LocalHandoffs,
+		fromMemory:    c.TryFromMemory,
+		refusals:      make(map[string]*refusal),
 	}
 	k.names, _ = s.(naming)
 	k.life, k.endLife = context.WithCancel(context.Background())
 	s.Subscribe(k.onEvent)
+	if k.queue {
+		s.OpenQueue(k.id, func(err error) {
+			if c.OnFallback != nil {
+				c.OnFallback(fmt.Errorf("ctxlock: no queue, waiters are told by tracking: %w", err))
+			}
+		})
+	}
 	k.work.Go(k.upkeep)
 	return k
 }
@@ -216,18 +223,29 @@ func (k *locker) take(ctx context.Context, name string, mode Mode, t *terms) (l 
 		err := ctxError(ctx, name, nil)
 		return nil, failed(ctx, err), err
 	}
-	switch mode {
-	case Try:
-		l, err = k.claimClean(ctx, name, manner{terms: t})
-	case Force:
-		l, err = k.claimClean(ctx, name, manner{terms: t, force: true})
-	default:
+	if mode == Wait {
 		l, err = k.wait(ctx, name, t)
+	} else {
+		if mode == Try && k.fromMemory && t.From == "" {
+			if r := k.refuse(name); r != nil {
+				return nil, refusedContext{r.ended, ctx}, r.err
+			}
+		}
+		l, err = k.try(ctx, name, manner{terms: t, force: mode == Force, try: mode == Try})
 	}
 	if err != nil {
 		return nil, failed(ctx, err), err
 	}
 	return l, nil, nil
+}
+
+// try makes the one attempt that some calls make.
+func (k *locker) try(ctx context.Context, name string, how manner) (*holding, error) {
+	l, back := k.claimClean(ctx, name, how)
+	if l == nil {
+		return nil, k.lastWord(ctx, name, back.err)
+	}
+	return l, nil
 }
 
 func checkCall(ctx context.Context, name string) error {
@@ -280,15 +298,34 @@ func (k *locker) onEvent(event store.Event) {
 	if !ok {
 		return
 	}
+	if event.Word != store.Changed {
+		k.onWord(name, event)
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if line := k.lines[name]; line != nil {
 		line.signal(wake)
 	}
 	if !wake {
+		delete(k.refusals, name)
 		for l := k.locks[name]; l != nil; l = l.next {
 			k.touched(l, i)
 		}
+	}
+}
+
+// onWord takes word about a queue.
+func (k *locker) onWord(name string, event store.Event) {
+	k.mu.Lock()
+	back := k.hearOfQueue(name, event)
+	var ops []store.Op
+	if back != nil {
+		ops = back.passOps(nil)
+	}
+	k.mu.Unlock()
+	if back != nil {
+		k.leave(name, ops, k.now()+back.validity)
 	}
 }
 
@@ -296,6 +333,7 @@ func (k *locker) onEvent(event store.Event) {
 func (k *locker) lookAtAll() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	clear(k.refusals)
 	for _, line := range k.lines {
 		line.signal(true)
 	}

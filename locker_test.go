@@ -111,6 +111,15 @@ func locker(option ctxlock.LockerOption) ctxlock.Locker {
 	return l
 }
 
+// queueless is locker for one that does without the queue.
+func queueless(option ctxlock.LockerOption) ctxlock.Locker {
+	GinkgoHelper()
+	l, err := ctxlock.New(ctxlock.Options{LockerOption: option, Contention: ctxlock.Contention{NoQueue: true}})
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(l.Close)
+	return l
+}
+
 var names atomic.Int64
 
 // unique is a lock name that no other spec uses.

@@ -13,6 +13,8 @@ import (
 //
 //	ctxlock/<locker>.<time>/<moment>/<value>
 //
+// That of a wait that stands in the queue on the server has a "+" before the moment: who reads it there knows that the holder will pass the lock on.
+//
 // The locker's part is drawn at random. Its time is when it began by the wall clock, in milliseconds, and the moment when the attempt did, in
 // microseconds from there, but never the same twice; value is AcquireOption.Value, if there is one. Metadata follows after a line break.
 // Only Look takes a value apart; for everything else it is one string. Without a value it is at most 44 bytes long, which servers keep in one
@@ -20,6 +22,8 @@ import (
 const (
 	// ownerMark begins the owner values of ctxlock. Waiters tell by it that a holder will touch the wake key.
 	ownerMark = "ctxlock/"
+	// queuedMark begins the moment of a holder that passes the lock on.
+	queuedMark = '+'
 	// metadataMark ends the owner value.
 	metadataMark = '\n'
 )
@@ -45,8 +49,11 @@ func (m *moments) next(now time.Duration) int64 {
 }
 
 // appendOwner appends an owner value for the attempt of a moment.
-func appendOwner(buf []byte, id string, moment int64, value string) []byte {
+func appendOwner(buf []byte, id string, queued bool, moment int64, value string) []byte {
 	buf = append(buf, id...)
+	if queued {
+		buf = append(buf, queuedMark)
+	}
 	buf = strconv.AppendInt(buf, moment, 36)
 	if value != "" {
 		buf = append(append(buf, '/'), value...)

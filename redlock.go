@@ -12,6 +12,8 @@ type RedlockOption struct {
 	// LockerOption is as for NewLocker, but for two of its fields: there is one ClientOption for each of Nodes, so its own must be
 	// zero, and KeyMajority follows from their number, so it is zero or that. ClientBuilder is called for each node.
 	LockerOption
+	// Contention is as for New; there are no queues with independent nodes.
+	Contention
 	// Nodes are 2N-1 servers, or deployments with Sentinel, that do not know of each other, each with the options to connect to it. All
 	// who are to exclude each other need the same, in the same order: key i of a lock lives on node i.
 	Nodes []valkey.ClientOption
@@ -41,11 +43,15 @@ func NewRedlock(option RedlockOption) (Locker, error) {
 	if err != nil {
 		return nil, err
 	}
+	contention, err := option.Contention.settled()
+	if err != nil {
+		return nil, err
+	}
 	n, err := openNodes(option, settled, d)
 	if err != nil {
 		return nil, err
 	}
-	return newLocker(n, settled, d), nil
+	return newLocker(n, settled, contention, d), nil
 }
 
 // settled checks the option and gives what the engine goes by.

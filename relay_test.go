@@ -78,6 +78,9 @@ func (r *relay) accept() {
 	}
 }
 
+// subscribed begins the push that is the answer to SUBSCRIBE.
+var subscribed = []byte(">3\r\n$9\r\nsubscribe\r\n")
+
 // serve carries one command at a time, so that answers of its own cannot overtake the server's. Pushes pass as they come.
 func (r *relay) serve(client, server net.Conn) {
 	defer client.Close()
@@ -93,7 +96,7 @@ func (r *relay) serve(client, server net.Conn) {
 			switch {
 			case err != nil:
 				return
-			case value[0] == '>':
+			case value[0] == '>' && !bytes.HasPrefix(value, subscribed):
 				down.Lock()
 				client.Write(value)
 				down.Unlock()

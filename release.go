@@ -54,7 +54,11 @@ func (l *holding) release() error {
 		k.mu.Unlock()
 		return ErrLockerClosed
 	}
-	k.retire(l)
+	if lost == nil && k.handOn(l) {
+		k.mu.Unlock()
+		return nil
+	}
+	k.unlink(l) // the next in line is called when the servers have been told
 	k.work.Add(1)
 	defer k.work.Done()
 	l.state = lettingGo
@@ -167,7 +171,10 @@ func (k *locker) untold(l *holding, ops []store.Op, until time.Duration) error {
 // claim is still under way, and cleans up after itself. Under k.mu.
 func (l *holding) releaseOps() []store.Op {
 	ops := l.ops[:0]
-	for i := range l.keys {
+	if l.queueing.aware && l.k.queuedKeys() > 0 {
+		ops = l.passOps(ops)
+	}
+	for i := range l.keys[len(ops):] {
 		if key := &l.keys[i]; key.standing != unheard || key.late || l.restored {
 			ops = append(ops, store.Op{Key: key.name, Owner: l.owner})
 		}
@@ -184,6 +191,10 @@ func (l *holding) lateOps() (late []store.Op) {
 		if l.keys[i].late {
 			late = append(late, store.Op{Key: l.keys[i].name, Owner: l.owner, Answer: store.Answer{Unknown: true}})
 		}
+	}
+	if l.queueing.epoch > 0 {
+		late = l.passOps(late[:0])
+		late[0].Unknown = true
 	}
 	return late
 }
@@ -214,7 +225,9 @@ func (l *letting) Value(any) any { return nil }
 func unconfirmed(ops []store.Op) (rest []store.Op) {
 	for i := range ops {
 		if op := &ops[i]; op.Err != nil && op.Err != errNotYet && !store.IsPermanent(op.Err) {
-			rest = append(rest, store.Op{Key: op.Key, Owner: op.Owner, Wake: op.Wake})
+			again := *op
+			again.Answer = store.Answer{}
+			rest = append(rest, again)
 		}
 	}
 	return rest

@@ -245,7 +245,7 @@ var _ = Describe("A retry policy", func() {
 	DescribeTable("is not asked about errors that waiting cannot mend", func(spoil func(s *lab.Server, r *relay, name string)) {
 		s, name := server(), unique()
 		r := newRelay(s)
-		b := locker(plain.option(r.address()))
+		b := queueless(plain.option(r.address())) // whom a lock is passed on to has nothing to ask
 		p := &recorder{RetryPolicy: ctxlock.RetryFixed(20 * time.Second)}
 		first := take(bg(), locker(plain.option(s.Addr())).WithContext, name)
 		waiter := begin(bg(), on(b, p), name, nil)

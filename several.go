@@ -171,7 +171,7 @@ func (g *gathering) together(ctx context.Context, first int) (*bundle, int, erro
 	for i := range g.names {
 		if i != first {
 			calls.Go(func() {
-				taken[i], errs[i] = g.k.claimClean(b, g.names[i], manner{terms: g.terms, force: g.mode == Force})
+				taken[i], errs[i] = g.k.try(b, g.names[i], manner{terms: g.terms, force: g.mode == Force})
 				if errs[i] == nil {
 					errs[i] = b.joins(taken[i])
 				}

@@ -9,24 +9,11 @@ import (
 	"github.com/ctxlock/ctxlock/store"
 )
 
-// Waiters of one name in one process stand in line, first come first served, and the first of them alone speaks to the
-// server. When it leaves, with the lock or without, the next one takes its place.
+// A wait has three rooms: the line of this process (line.go), the queue on the server (queue.go), and, where there is no queue, this one:
+// the one who speaks for the line watches the keys and claims whenever there is reason to.
 //
 // What the speaker waits for is a hint: an event about a key, a local release, or a timer. A hint makes it claim again;
 // only the answer to a claim decides. It is never without a timer, since events may be late or missing.
-
-// line is who waits for one name in this process.
-type line struct {
-	waiters []*waiter     // in order; the first is the speaker
-	since   time.Duration // when the first of them came
-}
-
-// waiter is one call of WithContext that has to wait.
-type waiter struct {
-	turn    chan struct{} // closed when it becomes the speaker
-	woken   chan struct{} // of one: the lock was released, or may have been
-	touched chan struct{} // of one: a key of the lock was touched
-}
 
 const (
 	// slackFrom and slackTo are how much after a key should have run out a waiter looks. The server needs a moment, and those who
@@ -40,87 +27,12 @@ const (
 	hasty = 100 * time.Millisecond
 )
 
-// signal passes a hint on to the speaker. Under k.mu.
-func (l *line) signal(wake bool) {
-	ch := l.waiters[0].touched
-	if wake {
-		ch = l.waiters[0].woken
-	}
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
-}
-
-// join stands a new waiter at the end of the line. It fails once the locker is closed; otherwise the caller has a
-// place in k.work.
-func (k *locker) join(name string) (*waiter, error) {
-	w := &waiter{turn: make(chan struct{}), woken: make(chan struct{}, 1), touched: make(chan struct{}, 1)}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.ended {
-		return nil, ErrLockerClosed
-	}
-	k.work.Add(1)
-	queue := k.lines[name]
-	if queue == nil {
-		queue = &line{since: k.now()}
-		k.lines[name] = queue
-		close(w.turn)
-	}
-	queue.waiters = append(queue.waiters, w)
-	k.lineChanged(name)
-	return w, nil
-}
-
-// leaveLine takes a waiter out of the line, wherever it stands, and makes the next one the speaker if it was. It reports
-// whether nobody is left.
-func (k *locker) leaveLine(name string, w *waiter) (empty bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	queue := k.lines[name]
-	for i, other := range queue.waiters {
-		if other != w {
-			continue
-		}
-		queue.waiters = append(queue.waiters[:i], queue.waiters[i+1:]...)
-		if len(queue.waiters) == 0 {
-			delete(k.lines, name)
-		}
-		k.lineChanged(name)
-		if len(queue.waiters) == 0 {
-			return true
-		}
-		if i == 0 {
-			close(queue.waiters[0].turn)
-		}
-		break
-	}
-	return false
-}
-
-// inLine tells whether anybody waits for a name in this process.
-func (k *locker) inLine(name string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.lines[name] != nil
-}
-
-// wakeLine tells the speaker of a release in this process, of which the store sends no event.
-func (k *locker) wakeLine(name string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if queue := k.lines[name]; queue != nil {
-		queue.signal(true)
-	}
-}
-
 // wait takes a lock, waiting for it. Whoever finds nobody in line may try at once, and whoever may be content with one attempt does.
 func (k *locker) wait(ctx context.Context, name string, t *terms) (*holding, error) {
 	pacing := pacing{policy: t.Retry, k: k, began: k.now(), at: never}
 	var last error
-	if !k.inLine(name) || t.Retry != nil {
-		l, back := k.claim(ctx, name, manner{terms: t})
+	if !k.contended(name) || t.Retry != nil || t.From != "" {
+		l, back := k.claimClean(ctx, name, manner{terms: t})
 		if l != nil {
 			return l, nil
 		}
@@ -143,6 +55,9 @@ func (k *locker) wait(ctx context.Context, name string, t *terms) (*holding, err
 
 // worthWaiting tells whether a failed attempt is one that waiting can mend.
 func (k *locker) worthWaiting(ctx context.Context, err error) bool {
+	if _, usual := err.(*heldByAnother); usual {
+		return ctx.Err() == nil && k.life.Err() == nil
+	}
 	return ctx.Err() == nil && k.life.Err() == nil && !store.IsPermanent(err)
 }
 
@@ -160,10 +75,12 @@ func (k *locker) lastWord(ctx context.Context, name string, last error) error {
 // speaker is the waiter that speaks to the server, and what it knows.
 type speaker struct {
 	*waiter
-	k     *locker
-	name  string
-	terms *terms
-	last  error // what the last attempt ended with
+	place    *place // in the queue on the server, or nil
+	heirUsed bool   // the waiter's holding has stood in the queue
+	k        *locker
+	name     string
+	terms    *terms
+	last     error // what the last attempt ended with
 	pacing
 
 	// Of the key that it waits for:
@@ -220,7 +137,7 @@ func (s *speaker) failed(ctx context.Context, err error) error {
 // standInLine waits in line, for as long as the policy, if there is one, is to be woken. The place in line is given up in any case: a
 // policy, or a ValueFunc, may panic.
 func (s *speaker) standInLine(ctx context.Context) (l *holding, err error) {
-	if s.waiter, err = s.k.join(s.name); err != nil {
+	if s.waiter, err = s.k.join(ctx, s.name, s.terms); err != nil {
 		return nil, err
 	}
 	s.placed = true
@@ -231,12 +148,16 @@ func (s *speaker) standInLine(ctx context.Context) (l *holding, err error) {
 		}
 	}()
 	defer func() {
-		if s.k.leaveLine(s.name, s.waiter) && l == nil {
-			s.disarm()
+		empty := s.k.leaveLine(s.name, s.waiter, l)
+		if l == nil {
+			s.leaveQueue()
+			if empty {
+				s.disarm()
+			}
 		}
 	}()
-	if err := s.awaitTurn(ctx); err != nil {
-		return nil, err
+	if l, err = s.awaitTurn(ctx); l != nil || err != nil {
+		return l, err
 	}
 	return s.speak(ctx)
 }
@@ -247,34 +168,61 @@ func (s *speaker) speak(ctx context.Context) (*holding, error) {
 	for {
 		s.forget()
 		s.claimed = s.k.now()
-		s.asked = s.asked || arm
-		owner, err := s.owner()
-		if err != nil {
-			return nil, err
-		}
-		l, back := s.k.claim(ctx, s.name, manner{terms: s.terms, owner: owner, arm: arm})
-		if l != nil {
-			s.handOver(l)
-			return l, nil
+		l, back, err := s.attempt(ctx, arm)
+		if l != nil || err != nil {
+			return l, err
 		}
 		if err := s.failed(ctx, back.err); err != errAgain || s.sleepThrough {
 			return nil, err
 		}
-		if arm && back.armed > 0 {
-			s.armed = s.k.now() + min(back.armed, store.WakeLife) // a foreign one may live for ever
+		var more bool
+		if s.place != nil {
+			l, more = s.awaitPass(ctx, back)
+			if l != nil {
+				return l, nil
+			}
+			arm = false
+		} else if more, arm = s.awaitHint(ctx, back, arm); more && arm {
+			continue // and claim at once: what happened since the last claim went unheard
 		}
-		again := s.extends(back)
-		s.quiet = again && arm && s.armed > s.k.now()
-		if again && !arm {
-			arm = true // and claim at once: what happened since the last claim went unheard
-			continue
-		}
-		more, rearm := s.pause(ctx, back)
 		if !more || !s.slowDown(ctx) {
 			return nil, s.k.lastWord(ctx, s.name, s.last)
 		}
-		arm = rearm
 	}
+}
+
+// attempt claims once, in the queue if there is one.
+func (s *speaker) attempt(ctx context.Context, arm bool) (*holding, setback, error) {
+	if s.queues() && !arm {
+		if l, back, err := s.claimPlace(ctx); l != nil || err != nil || !s.withoutQueue(back) {
+			return l, back, err
+		}
+	}
+	s.leaveQueue()
+	s.asked = s.asked || arm
+	owner, err := s.owner()
+	if err != nil {
+		return nil, setback{}, err
+	}
+	l, back := s.k.claim(ctx, s.name, manner{terms: s.terms, owner: owner, arm: arm})
+	if l != nil {
+		s.handOver(l)
+	}
+	return l, back, nil
+}
+
+// awaitHint waits, after a claim without a queue, until another is worth while. more is false if the wait is over; arm tells to ask for the
+// wake key.
+func (s *speaker) awaitHint(ctx context.Context, back setback, armed bool) (more, arm bool) {
+	if armed && back.armed > 0 {
+		s.armed = s.k.now() + min(back.armed, store.WakeLife) // a foreign one may live for ever
+	}
+	again := s.extends(back)
+	s.quiet = again && armed && s.armed > s.k.now()
+	if again && !armed {
+		return true, true
+	}
+	return s.pause(ctx, back)
 }
 
 // owner asks for the owner value of the next attempt.
@@ -285,27 +233,32 @@ func (s *speaker) owner() (owner string, err error) {
 	return owner, err
 }
 
-// awaitTurn waits to become the speaker; its error is that of the wait, or errAgain. Until then others of this process claim the
-// name, which counts as attempts that fail.
-func (s *speaker) awaitTurn(ctx context.Context) error {
+// awaitTurn waits to become the speaker, or to get the lock from another of this process. Its error is that of the wait, or errAgain.
+// Until then others of this process claim the name, which counts as attempts that fail.
+func (s *speaker) awaitTurn(ctx context.Context) (*holding, error) {
+	select {
+	case <-s.called:
+		return s.k.wonBy(s.waiter), nil
+	default:
+	}
 	timer := time.NewTimer(s.left(never))
 	defer timer.Stop()
 	for {
 		select {
-		case <-s.turn:
-			return nil
+		case <-s.called:
+			return s.k.wonBy(s.waiter), nil
 		case <-timer.C:
 			if !s.goOn(s.last) {
-				return s.k.lastWord(ctx, s.name, s.last)
+				return nil, s.k.lastWord(ctx, s.name, s.last)
 			}
 			if s.sleepThrough {
-				return errAgain
+				return nil, errAgain
 			}
 			timer.Reset(s.left(never))
 		case <-ctx.Done():
-			return s.k.lastWord(ctx, s.name, s.last)
+			return nil, s.k.lastWord(ctx, s.name, s.last)
 		case <-s.k.life.Done():
-			return ErrLockerClosed
+			return nil, ErrLockerClosed
 		}
 	}
 }
@@ -425,14 +378,10 @@ func (s *speaker) listen(ctx context.Context) (more, arm bool) {
 		case <-s.woken:
 			return true, false
 		case <-s.touched:
-			switch now := s.k.now(); {
-			case !s.quiet:
+			if !s.quiet {
 				return true, false
-			case now < s.runsAt-slackFrom:
-				s.sawTTL(s.life) // extended, so it lives at least as long from now as it did when it was last seen
-			default:
-				s.lookAt = now // it may have run out
 			}
+			s.sawTouch()
 		case <-timer.C:
 			switch now := s.k.now(); {
 			case now >= min(s.at, s.faultyAt):
@@ -453,6 +402,16 @@ func (s *speaker) sawTTL(ttl time.Duration) {
 	s.life = max(s.life, ttl)
 	s.runsAt = s.k.now() + ttl
 	s.lookAt = s.runsAt + jitter.Between(slackFrom, slackTo)
+}
+
+// sawTouch puts off the next look: a holder that knows of its waiters has extended the key, so it lives at least as long from now as it did
+// when it was last seen. Unless it may have run out.
+func (s *speaker) sawTouch() {
+	if now := s.k.now(); now < s.runsAt-slackFrom {
+		s.sawTTL(s.life)
+	} else {
+		s.lookAt = now
+	}
 }
 
 // stillHeld looks at the key that the speaker waits for. An error counts as "no", so that the claim that follows finds it.

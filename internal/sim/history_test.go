@@ -148,7 +148,9 @@ func (pr *process) open() error {
 		connection = pr.wrap(connection)
 	}
 	link := faulty.New(connection, config)
-	locker, err := ctxlock.NewLockerOnStore(&meter{Store: link, checker: pr.checker, most: pr.plan.load()}, pr.plan.locker)
+	options := ctxlock.Options{LockerOption: pr.plan.locker, Contention: pr.plan.contention}
+	options.NoQueue = pr.random(7, pr.opened, uint64(pr.who[1])).Float64() < pr.plan.queueless
+	locker, err := ctxlock.NewOnStore(&meter{Store: link, checker: pr.checker, most: pr.plan.load()}, options)
 	if err != nil {
 		link.Close()
 		return err

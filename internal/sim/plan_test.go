@@ -35,6 +35,9 @@ type plan struct {
 	// fenced histories have a fencing token with each lock. In varied ones each lock is held on terms of its own, and some are taken
 	// together.
 	fenced, varied bool
+	// contention is what the processes have in common; those that do without queues are drawn one by one.
+	contention ctxlock.Contention
+	queueless  float64
 }
 
 // drawPlan draws a plan.
@@ -76,6 +79,12 @@ func drawPlan(seed uint64) plan {
 	}
 	r = rand.New(rand.NewPCG(seed, 6)) // so that the histories of old seeds are still what they were, but for this
 	p.fenced, p.varied = r.IntN(2) == 0, r.IntN(3) == 0
+	r = rand.New(rand.NewPCG(seed, 7))
+	p.contention = ctxlock.Contention{LocalHandoffs: oneOf(r, -1, 0, 0, 1, 3), TryFromMemory: r.IntN(3) == 0}
+	p.queueless = oneOf(r, 0, 0, 0, 0.3, 1)
+	if r.IntN(2) == 0 { // more often where queues are for all locks
+		p.server.Lanes = 1
+	}
 	return p
 }
 
@@ -136,15 +145,15 @@ func (p plan) turn() time.Duration {
 // load is how many keys a process may ask for within a second, for each of its workers and for itself. What an attempt may have left is
 // looked for as long as it can live.
 func (p plan) load() int {
-	return int(200 * time.Duration(1+p.workers) * time.Duration(2*p.locker.KeyMajority-1) * p.longest() / p.locker.KeyValidity)
+	return int(400 * time.Duration(1+p.workers) * time.Duration(2*p.locker.KeyMajority-1) * p.longest() / p.locker.KeyValidity)
 }
 
 func (p plan) String() string {
 	return fmt.Sprintf("%v, %d processes of %d workers, %d names, lanes %d, echoes %v, latency %v, majority %d, validity %v, "+
-		"extended every %v, patience %v, troubles every %v (stalls %v, of lanes %v, reopened %v, crashes %d), tidy %v, lawless %v, fenced %v, varied %v, faults %+v",
+		"extended every %v, patience %v, troubles every %v (stalls %v, of lanes %v, reopened %v, crashes %d), tidy %v, lawless %v, fenced %v, varied %v, contention %+v, without queue %v, faults %+v",
 		p.length.Round(time.Second), p.processes, p.workers, p.names, p.server.Lanes, p.server.Echoes, p.server.Latency,
 		p.locker.KeyMajority, p.locker.KeyValidity, p.locker.ExtendInterval, p.locker.TryNextAfter, p.troubles.Round(time.Millisecond),
-		p.stalls, p.lanes, p.opens, p.crashes, p.tidy, p.lawless, p.fenced, p.varied, p.faults)
+		p.stalls, p.lanes, p.opens, p.crashes, p.tidy, p.lawless, p.fenced, p.varied, p.contention, p.queueless, p.faults)
 }
 
 func oneOf[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values))] }

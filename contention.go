@@ -1,0 +1,88 @@
+package ctxlock
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// Contention says how a Locker goes about names that several want at once. The zero value of each field is its default.
+type Contention struct {
+	// NoQueue does without queues on the servers: waiters are told of a release by tracking, as those of valkeylock are, and whoever comes
+	// first gets the lock. Default: waiters of all processes stand in a queue, and a release hands the lock to the first of them.
+	// There are none with independent nodes (NewRedlock), with keys in several slots of a cluster (KeyMajority above 1 there), without tracking
+	// (see NewLocker), and where the servers or the user's permissions do not allow what they need (see OnFallback).
+	NoQueue bool
+	// LocalHandoffs is how often in a row a lock may go from one holder to the next within this Locker, without a word to the server, before
+	// the other processes get their turn; in any case only until the trust window ends that the first of them took it with. A holder
+	// elsewhere waits for so many holdings at the most. -1 means never. Only locks on the terms of the drop-in calls are handed on, and those by
+	// Acquire with the same Validity and none of Value, ValueFunc, Metadata, From, NoExtend, Fencing and Replicas. Default: 64, by which a
+	// round trip that comes after that many is no longer worth sparing.
+	LocalHandoffs int
+	// TryFromMemory makes a try (TryWithContext, and Acquire with Mode Try) fail at once, without asking the server, for a name that a try of
+	// this Locker has found to be held by others, until word comes that its keys have changed (by tracking), or its key should have run out. So
+	// ErrNotLocked may be stale: by the time that word takes, which is half a round trip; and if the connection is stalled, by no more than the key
+	// had left to live when it was looked at. Only ErrNotLocked comes from memory; a lock is always taken on the server. Default: every try asks.
+	TryFromMemory bool
+	// OnFallback is called once, on a goroutine of its own, if there can be no queues because the servers or the user's permissions do not allow what they need, with the
+	// reason: the rest works as with NoQueue. Default: not called.
+	OnFallback func(error)
+}
+
+const (
+	defaultLocalHandoffs = 64
+	mostLocalHandoffs    = 1 << 20
+)
+
+// settled checks and fills in the defaults.
+func (c Contention) settled() (Contention, error) {
+	switch {
+	case c.LocalHandoffs < -1 || c.LocalHandoffs > mostLocalHandoffs:
+		return c, fmt.Errorf("ctxlock: Contention.LocalHandoffs is %d, not from -1 to %d", c.LocalHandoffs, mostLocalHandoffs)
+	case c.LocalHandoffs == 0:
+		c.LocalHandoffs = defaultLocalHandoffs
+	}
+	return c, nil
+}
+
+// Options is all that a Locker can be told: what valkeylock's can, and what is beyond that.
+type Options struct {
+	LockerOption
+	Contention
+}
+
+// New is NewLocker with more options.
+func New(options Options) (Locker, error) {
+	option, err := options.LockerOption.settled()
+	if err != nil {
+		return nil, err
+	}
+	contention, err := options.Contention.settled()
+	if err != nil {
+		return nil, err
+	}
+	servers, err := openValkey(option, defaultDrift)
+	if err != nil {
+		return nil, fmt.Errorf("ctxlock: connecting: %w", err)
+	}
+	k := newLocker(servers, option, contention, defaultDrift)
+	k.client = servers.client
+	return k, nil
+}
+
+// NewOnStore is NewLockerOnStore with more options.
+func NewOnStore(s store.Store, options Options) (Locker, error) {
+	if s == nil {
+		return nil, errors.New("ctxlock: nil store")
+	}
+	option, err := options.LockerOption.settled()
+	if err != nil {
+		return nil, err
+	}
+	contention, err := options.Contention.settled()
+	if err != nil {
+		return nil, err
+	}
+	return newLocker(s, option, contention, defaultDrift), nil
+}

@@ -1,0 +1,207 @@
+package ctxlock
+
+import (
+	"context"
+	"time"
+)
+
+// Waiters of one name in one process stand in line, first come first served. The first of them is called when nobody in this process has
+// the lock, and alone speaks to the server. When it leaves, with the lock or without, the next one takes its place.
+//
+// A lock that is released while others stand in line is handed to the first of them without a word to the server: its keys stay what they
+// are, and what is known of them, and trusted, goes from one holding to the next. That is bounded in number and by the trust window
+// that the lock was taken with, so that other processes get their turn.
+
+// line is who waits for one name in this process.
+type line struct {
+	waiters []*waiter     // in order; the first is the speaker, if it was called
+	since   time.Duration // when the first of them came
+}
+
+// waiter is one call of WithContext that has to wait.
+type waiter struct {
+	called chan struct{} // of one: it is the speaker now, or was handed the lock
+	// heir is the holding that the lock may be handed to, or that stands in the queue: ready, since somebody else's context must not be
+	// called while a lock changes hands. Nil on terms on which locks are not handed on.
+	heir *holding
+	// takes tells that it may take the lock from its holder (AcquireOption.From), so it speaks in any case.
+	takes bool
+
+	// Under k.mu:
+	speaks  bool          // it was called to speak
+	won     bool          // it was handed the lock
+	woken   chan struct{} // of one: the lock was released, or may have been. Made when it is called
+	touched chan struct{} // of one: a key of the lock was touched. Made when it is called
+}
+
+// signal passes a hint on to the speaker. Under k.mu.
+func (l *line) signal(wake bool) {
+	if first := l.waiters[0]; first.speaks && wake {
+		first.hint(first.woken)
+	} else if first.speaks {
+		first.hint(first.touched)
+	}
+}
+
+func (w *waiter) hint(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// call has the waiter speak.
+func (w *waiter) call() {
+	if !w.speaks && !w.won {
+		w.speaks = true
+		w.woken, w.touched = make(chan struct{}, 1), make(chan struct{}, 1)
+		w.hint(w.called)
+	}
+}
+
+// join stands a new waiter at the end of the line. It fails once the locker is closed; otherwise the caller has a
+// place in k.work.
+func (k *locker) join(ctx context.Context, name string, t *terms) (*waiter, error) {
+	w := &waiter{called: make(chan struct{}, 1), takes: t.From != ""}
+	if t.plain() {
+		w.heir = k.newHolding(ctx, name, t, "", queued)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended {
+		return nil, ErrLockerClosed
+	}
+	k.work.Add(1)
+	queue := k.lines[name]
+	if queue == nil {
+		queue = &line{since: k.now()}
+		k.lines[name] = queue
+	}
+	queue.waiters = append(queue.waiters, w)
+	k.callNext(name)
+	k.lineChanged(name)
+	return w, nil
+}
+
+// callNext has the first in line speak, unless the lock is in this process, where it waits for that. Under k.mu.
+func (k *locker) callNext(name string) {
+	if queue := k.lines[name]; queue != nil && (!k.heldHere(name) || queue.waiters[0].takes) {
+		queue.waiters[0].call()
+	}
+}
+
+// heldHere tells whether a holder of this process has the lock. Under k.mu.
+func (k *locker) heldHere(name string) bool {
+	for l := k.locks[name]; l != nil; l = l.next {
+		if l.state == held {
+			return true
+		}
+	}
+	return false
+}
+
+// leaveLine takes a waiter out of the line, wherever it stands, and calls the next. l is what the waiter leaves with, or nil; a lock that it was
+// handed, and has not seen, it gives back. It reports whether nobody is left.
+func (k *locker) leaveLine(name string, w *waiter, l *holding) (empty bool) {
+	k.mu.Lock()
+	k.removeFromLine(name, w)
+	k.callNext(name)
+	empty = k.lines[name] == nil
+	unseen := w.won && l == nil
+	k.mu.Unlock()
+	if unseen {
+		w.heir.cancel()
+	} else if w.heir != nil && w.heir != l {
+		w.heir.end(errNotHanded)
+	}
+	return empty
+}
+
+// removeFromLine takes a waiter out, if it is still in it. Under k.mu.
+func (k *locker) removeFromLine(name string, w *waiter) {
+	queue := k.lines[name]
+	if queue == nil {
+		return
+	}
+	for i, other := range queue.waiters {
+		if other == w {
+			queue.waiters = append(queue.waiters[:i], queue.waiters[i+1:]...)
+			if len(queue.waiters) == 0 {
+				delete(k.lines, name)
+			}
+			k.lineChanged(name)
+			return
+		}
+	}
+}
+
+// wonBy is what a waiter was handed, or nil if it was called to speak.
+func (k *locker) wonBy(w *waiter) *holding {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !w.won {
+		return nil
+	}
+	return w.heir
+}
+
+// wakeLine tells the speaker of a release in this process, of which the store sends no event, or calls one.
+func (k *locker) wakeLine(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if queue := k.lines[name]; queue != nil {
+		queue.signal(true)
+		k.callNext(name)
+	}
+}
+
+// plain tells whether a lock on these terms can be handed on as it is: nothing on the servers is its holder's own, and somebody extends it.
+func (t *terms) plain() bool {
+	return !t.Fencing && !t.NoExtend && t.Metadata == "" && t.Value == "" && t.ValueFunc == nil && t.From == "" && t.Replicas == 0
+}
+
+// handOn gives a lock that is being released to the first in line, if that may be, and reports whether it did. Under k.mu.
+func (k *locker) handOn(l *holding) bool {
+	queue := k.lines[l.name]
+	if queue == nil || l.state != held || k.ended || !l.mayBeHandedOn() {
+		return false
+	}
+	w := queue.waiters[0]
+	if w.heir == nil || w.speaks || w.heir.Context.Err() != nil || w.heir.validity != l.validity {
+		return false
+	}
+	k.removeFromLine(l.name, w)
+	w.heir.inherit(l)
+	w.won = true
+	w.hint(w.called)
+	return true
+}
+
+// mayBeHandedOn tells whether the lock is sound, and whether it is not yet the turn of other processes. Under k.mu.
+func (l *holding) mayBeHandedOn() bool {
+	now := l.k.now()
+	return int(l.handed) < l.k.localHandoffs && now < l.handEnds &&
+		l.terms.plain() && l.bundle.Load() == nil && !l.again &&
+		l.count(mine) >= l.k.majority && l.until()-now > l.validity/4
+}
+
+// inherit makes a holding that was ready the successor of one that ends: it has the same keys, and the same owner value. Under k.mu.
+func (l *holding) inherit(from *holding) {
+	k := l.k
+	l.owner = from.owner
+	copy(l.keys, from.keys)
+	l.mayLive, l.wakes, l.restored = from.mayLive, from.wakes, from.restored
+	l.turn, l.extended, l.restless = from.turn, from.extended, from.restless
+	l.queueing = from.queueing
+	l.handed, l.handEnds = from.handed+1, from.handEnds
+	l.due = from.due
+	if from.open { // its answers will be for the one that is over
+		l.due = k.now()
+	}
+	from.stopTimer()
+	k.unlink(from)
+	k.link(l)
+	l.state = held
+	l.believe()
+	k.schedule(l)
+}

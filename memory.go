@@ -1,0 +1,88 @@
+package ctxlock
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// A try that has failed may be remembered (Contention.TryFromMemory): the keys that it met are being watched from then on, so until word comes
+// that one of them has changed, or it should have run out, another try would meet them, too.
+
+// refusal is what is remembered of a name that others hold.
+type refusal struct {
+	until time.Duration // by then its keys have run out, unless they are extended, which counts as a change
+	err   error
+	ended context.Context // has ended, with the error as its cause
+}
+
+// mostRefusals is how many names are remembered.
+const mostRefusals = 4096
+
+// remember notes that a try has met keys of others, so many that no majority is left. Under k.mu, in one step with booking the
+// answers: what happens to the keys after that makes it forget.
+func (k *locker) remember(l *holding, sent time.Duration, ops []store.Op) {
+	ttl, others := store.Forever, 0
+	for i := range ops {
+		op := &ops[i]
+		if op.Err == nil && op.Holder != "" && !op.Mine() && op.TTL > 0 && !k.mayBeOwn(op.Holder) {
+			ttl = min(ttl, op.TTL)
+			others++
+		}
+	}
+	if l.again || others <= len(ops)-k.majority || !k.store.Watches() {
+		return
+	}
+	for name := range k.refusals {
+		if len(k.refusals) < mostRefusals {
+			break
+		}
+		delete(k.refusals, name)
+	}
+	err := error(&heldByAnother{l.name})
+	k.refusals[l.name] = &refusal{until: sent + min(ttl, max(foreverLook, k.terms.validity)), err: err, ended: failed(nil, err)}
+}
+
+// mayBeOwn tells whether a key may be this locker's own. A store need not tell of changes that the locker makes itself.
+func (k *locker) mayBeOwn(holder string) bool {
+	return strings.HasPrefix(holder, k.id) || !ours(holder) && k.ownValues.Load()
+}
+
+// heldByAnother is the error of a claim that has met a holder. Most are never looked at, since the wait goes on, so there is no text until
+// somebody asks.
+type heldByAnother struct{ name string }
+
+func (e *heldByAnother) Error() string {
+	return fmt.Sprintf("ctxlock: %s: %v: held by another", quote(e.name), ErrNotLocked)
+}
+
+// Unwrap makes errors.Is find ErrNotLocked.
+func (e *heldByAnother) Unwrap() error { return ErrNotLocked }
+
+// refuse gives what is remembered of a name, or nil if nothing is, or that is over.
+func (k *locker) refuse(name string) *refusal {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := k.refusals[name]
+	if r != nil && !k.ended && k.now() < r.until {
+		return r
+	}
+	return nil
+}
+
+// refusedContext is the context that comes with an error from memory: that of the error, with the values of the caller's.
+type refusedContext struct {
+	context.Context
+	caller context.Context
+}
+
+// Value is context.Context's. context.Cause finds the error by it.
+func (r refusedContext) Value(key any) any {
+	if value := r.Context.Value(key); value != nil {
+		return value
+	}
+	return r.caller.Value(key)
+}

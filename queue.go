@@ -1,0 +1,606 @@
+package ctxlock
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// The queue on the server is where the speakers of all processes stand. Whoever releases the lock gives its keys to the first of them, in the
+// same atomic step, and the server tells that one: so a lock changes hands in one round trip, half of it there and half of it back, and nobody
+// else is woken.
+//
+// The queue is for order and speed only; the keys decide. Whatever goes wrong with it, somebody looks: the one who was chosen, and did
+// not hear of it, when the key should have run out; everybody, when a connection was lost or a server emptied. Whoever finds the keys free takes
+// them, and whoever finds the own owner value has the lock.
+//
+// A new holder does not know when it was chosen, and the word may have been long on its way. It knows only by which of its claims it stood in
+// the queue: before that was sent, it cannot have been chosen, so its trust counts from there. Claims have epochs for that.
+
+// queueing is what a lock knows of the queue.
+type queueing struct {
+	aware     bool          // somebody may stand in it, so the lock is passed on
+	passes    int32         // how often it was passed on in a row
+	freeSince time.Duration // when it was free last
+	beside    *beside       // nil until it is needed
+	// epoch and settled are those of its place; zero, unless a claim from there may still be under way.
+	epoch, settled int32
+}
+
+const (
+	// Peers that do not know of the queue, and whoever does without, get a lock only when it is free. So it is left free at times: when it
+	// has been passed on so often, and for so long. Then nobody from the queue takes it for a while, in which a peer can ask for three keys one
+	// after another. That while is a hundredth of the time, so nothing is lost where there are no peers.
+	mostPasses  = 16
+	leastPassed = time.Second
+	leastYield  = 10 * time.Millisecond
+	mostYield   = time.Second
+	yieldTrips  = 5
+	yieldPart   = 100
+	// mostEpochs is how many claims may be without an answer before they are no longer told apart.
+	mostEpochs = 8
+	// glance is how soon after it was passed on a lock is looked at, which also has its keys watched. Shorter holdings do without.
+	glance = 50 * time.Millisecond
+	// queueDownFor is how long the queue is left alone when the node that it is on has not answered, and others could.
+	queueDownFor = 5 * time.Second
+	// rejoinEvery is how many looks go by before one who stands in the queue makes sure that it still does.
+	rejoinEvery = 4
+	// contendedFor is how long after somebody had to wait for a name others go to the queue at once, and mostContended how many names
+	// are remembered.
+	contendedFor  = time.Second
+	mostContended = 1024
+)
+
+// patient sets until when a claim is waited for; never, while there is none. Under k.mu.
+func (l *holding) patient(until time.Duration) {
+	if l.state == queued {
+		l.endBy(until)
+	}
+}
+
+// errNotHanded ends the context of a holding that was ready and not needed.
+var errNotHanded = errors.New("ctxlock: the lock was taken otherwise")
+
+// beside is the names of the keys beside those of a lock.
+type beside struct {
+	queue, list string
+	counters    []string
+}
+
+// contention is what is remembered of a name that somebody had to wait for. Its beside does not change.
+type contention struct {
+	until  time.Duration // by then that is forgotten
+	beside *beside
+}
+
+// place is where a wait stands in the queue. All but the ops is under k.mu.
+type place struct {
+	l    *holding
+	ops  []store.Op
+	over bool // the wait goes on without it
+
+	epoch   int32                     // of the last claim
+	settled int32                     // of the last that was answered
+	sent    [mostEpochs]time.Duration // when the claim of each epoch was sent, by its remainder
+	late    bool                      // a claim was not answered
+	watched bool                      // the holder does not pass the lock on, and the keys are watched
+	told    time.Duration             // when the holder was told to, or never
+	looks   int
+}
+
+// queuedKeys is how many of a lock's keys are passed on in one step: all, or the first alone where the others are in other slots of a
+// cluster or on other nodes; zero if there are no queues.
+func (k *locker) queuedKeys() int {
+	switch most := k.store.Queues(); {
+	case !k.queue || most == 0:
+		return 0
+	case k.keys() <= most:
+		return k.keys()
+	}
+	return 1
+}
+
+// queues tells whether this wait may stand in the queue.
+func (s *speaker) queues() bool {
+	return s.terms.From == "" && s.k.queuedKeys() > 0 && s.k.now() >= time.Duration(s.k.queueDown.Load())
+}
+
+// contended tells whether a wait for the name should stand in line at once: because somebody does, because the lock is in this process, or
+// because it was contended just now.
+func (k *locker) contended(name string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.lines[name] != nil || k.heldHere(name) {
+		return true
+	}
+	c := k.contention[name]
+	return c != nil && k.now() < c.until
+}
+
+// noteContention remembers that a name is contended. Under k.mu.
+func (k *locker) noteContention(name string) *contention {
+	now := k.now()
+	c := k.contention[name]
+	if c == nil {
+		for other := range k.contention {
+			if len(k.contention) < mostContended {
+				break
+			}
+			delete(k.contention, other)
+		}
+		c = &contention{beside: k.besideOf(name)}
+		k.contention[name] = c
+	}
+	c.until = now + contendedFor
+	return c
+}
+
+// besideOf makes the names of what stands beside a lock.
+func (k *locker) besideOf(name string) *beside {
+	b := &beside{queue: queueKeyOf(k.prefix, name), list: listKeyOf(k.prefix, name), counters: make([]string, k.keys())}
+	for i := range b.counters {
+		b.counters[i] = counterKeyOf(k.prefix, i, name)
+	}
+	return b
+}
+
+// claimPlace claims from a place in the queue, which it takes first if it has none. Without a holding and without an error, it did not get the
+// lock; and without a place either, it does not stand in the queue.
+func (s *speaker) claimPlace(ctx context.Context) (*holding, setback, error) {
+	if s.place == nil {
+		if err := s.openPlace(ctx); err != nil {
+			return nil, setback{}, err
+		}
+	}
+	p := s.place
+	back, standing := p.claim(ctx)
+	switch {
+	case back.err == nil:
+		s.place = nil
+		s.handOver(p.l)
+		s.k.settled(p)
+		if len(p.ops) < len(p.l.keys) {
+			l, back := s.k.settle(ctx, p.l)
+			return l, back, nil
+		}
+		return p.l, setback{}, nil
+	case !standing:
+		s.leaveQueue()
+	}
+	return nil, back, nil
+}
+
+// withoutQueue is for a queue that is on one of several nodes, which does not answer: the others may do without it.
+func (s *speaker) withoutQueue(back setback) bool {
+	if !back.faulty || s.k.queuedKeys() == s.k.keys() || store.IsPermanent(back.err) {
+		return false
+	}
+	s.k.queueDown.Store(int64(s.k.now() + queueDownFor))
+	s.leaveQueue()
+	return true
+}
+
+// openPlace makes a place, which nobody knows of yet.
+func (s *speaker) openPlace(ctx context.Context) error {
+	l := s.heir
+	if l == nil || s.heirUsed {
+		owner, err := s.owner()
+		if err != nil {
+			return err
+		}
+		l = s.k.newHolding(ctx, s.name, s.terms, owner, queued)
+	}
+	s.heirUsed = true
+	k := s.k
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ended {
+		return ErrLockerClosed
+	}
+	s.place = &place{l: l, ops: make([]store.Op, k.queuedKeys()), told: never}
+	l.queueing.beside = k.noteContention(s.name).beside
+	l.unanswered = 0
+	k.link(l)
+	k.places[l.owner] = s.place
+	return nil
+}
+
+// claim claims once. It gives no error if the lock is held then, and else whether it stands in the queue, or may.
+func (p *place) claim(ctx context.Context) (back setback, standing bool) {
+	l, k := p.l, p.l.k
+	var ended error
+	if ctx.Err() != nil {
+		ended = ctxError(ctx, l.name, nil)
+	}
+	sent := p.prepare()
+	k.store.Claim(l.Context, p.ops)
+	ops := p.ops
+	if p.reserves() {
+		ops = p.claimRest()
+	}
+	if ctx.Err() != nil {
+		ended = ctxError(ctx, l.name, nil)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p.note(sent)
+	p.late = p.late || anyUnknown(ops)
+	if l.state == queued && p.mine() {
+		p.take(sent)
+	}
+	if l.state == queued {
+		l.patient(never)
+	}
+	p.over = p.over || l.state == over
+	if l.state == held {
+		return setback{}, true
+	}
+	back = k.appraise(ended, l, ops)
+	return back, !p.over && (p.ops[0].Queued || p.ops[0].Err != nil && !anyUnacknowledged(p.ops))
+}
+
+// reserves tells whether the first key is the place's own, and the others are still to be claimed.
+func (p *place) reserves() bool { return len(p.ops) < len(p.l.keys) && p.ops[0].Mine() }
+
+// claimRest claims all keys where one of them is the own already. If that fails the place is over, and the next in the queue gets the
+// first key: the others are on their way to be released, or in other hands.
+func (p *place) claimRest() []store.Op {
+	l, k := p.l, p.l.k
+	l.claimOps(manner{}, l.ops)
+	k.mu.Lock()
+	if l.state != queued {
+		k.mu.Unlock()
+		return l.ops
+	}
+	l.state = claiming
+	l.unanswered = int32(len(l.keys))
+	p.won()
+	if l.queueing.freeSince == 0 {
+		l.queueing.freeSince = k.now()
+	}
+	l.endBy(k.now() + k.patience.now())
+	k.mu.Unlock()
+	l.ask(l.ops)
+	return l.ops
+}
+
+// prepare begins a new epoch, and writes the claim down.
+func (p *place) prepare() (sent time.Duration) {
+	l, k := p.l, p.l.k
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	sent = k.now()
+	if p.epoch-p.settled < mostEpochs-1 {
+		p.epoch++
+		p.sent[p.epoch%mostEpochs] = sent
+	}
+	l.claimOps(manner{}, p.ops)
+	for i := range p.ops {
+		op := &p.ops[i]
+		op.Queue, op.Epoch, op.Settled, op.Fenced = l.queueing.beside.queue, p.epoch, p.settled, l.terms.Fencing
+	}
+	p.ops[0].List = l.queueing.beside.list
+	l.patient(sent + k.patience.now())
+	return sent
+}
+
+// note books what was answered, whether it was good news or not. Under k.mu.
+func (p *place) note(sent time.Duration) {
+	if p.ops[0].Err != nil {
+		return
+	}
+	p.settled = p.ops[0].Epoch
+	p.watched = p.ops[0].Watched
+	p.told = never
+	if p.ops[0].Told {
+		p.told = p.l.k.now()
+	}
+	if p.ops[0].Queued {
+		p.l.k.noteContention(p.l.name)
+	}
+}
+
+// mine tells whether the answers make a lock.
+func (p *place) mine() bool {
+	n := 0
+	for i := range p.ops {
+		if p.ops[i].Mine() {
+			n++
+		}
+	}
+	return n >= p.l.k.majority // never, if the others are still to be claimed
+}
+
+// take makes the place a lock that was free, or was passed on before. Under k.mu.
+func (p *place) take(sent time.Duration) {
+	l, k := p.l, p.l.k
+	for i := range p.ops {
+		l.book(i, sent, &p.ops[i])
+		if p.ops[i].Mine() {
+			l.token = max(l.token, p.ops[i].Token)
+		}
+	}
+	if l.queueing.freeSince == 0 {
+		l.queueing.freeSince = k.now()
+	}
+	p.won()
+	if k.begin(l, sent); l.state != held {
+		p.over = true
+		p.ops[0].Err = errTooLate
+	}
+}
+
+// won notes in the lock what is left of its place. Under k.mu.
+func (p *place) won() {
+	p.l.queueing.aware = true
+	if p.late {
+		p.l.queueing.epoch, p.l.queueing.settled = p.epoch, p.settled
+		for i := range p.l.keys {
+			p.l.keys[i].late = true
+		}
+	}
+}
+
+// settled takes a place that was left with the lock out of the books.
+func (k *locker) settled(p *place) {
+	if p.l.terms.Fencing {
+		k.floors.raise(p.l.name, p.l.token)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.places, p.l.owner)
+}
+
+// leaveQueue gives up the place. If the lock has just been passed on to it, or taken, it is left free, and the next is told to look: what nobody
+// has believed in must not be passed on as if somebody had held it. A server's clock may have jumped, and another may still believe in it.
+func (s *speaker) leaveQueue() {
+	p := s.place
+	if p == nil {
+		return
+	}
+	s.place = nil
+	l, k := p.l, s.k
+	l.end(errNotHanded)
+	k.mu.Lock()
+	delete(k.places, l.owner)
+	if l.state == held {
+		k.mu.Unlock()
+		l.cancel()
+		return
+	}
+	k.retire(l)
+	ops := l.passOps(nil)
+	for i := range ops {
+		ops[i].Epoch, ops[i].Settled, ops[i].Free, ops[i].Yield = p.epoch, p.settled, true, 0
+		ops[i].Unknown = p.late
+	}
+	until := k.now() + l.validity
+	k.mu.Unlock()
+	k.leave(l.name, ops, until)
+}
+
+// passOps is what gives all of a lock's keys back, to the next in the queue. Under k.mu.
+func (l *holding) passOps(ops []store.Op) []store.Op {
+	q := &l.queueing
+	if q.beside == nil {
+		q.beside = l.k.besideOf(l.name)
+	}
+	age, floor := l.k.now()-q.freeSince, l.k.floors.of(l.name)
+	queued := l.k.queuedKeys()
+	yield := min(max(leastYield, l.k.patience.trips(yieldTrips)), mostYield)
+	free := q.passes >= mostPasses && age >= max(leastPassed, yieldPart*yield)
+	if !free {
+		yield = 0
+	}
+	for i := range l.keys {
+		if i >= queued {
+			ops = append(ops, store.Op{Key: l.keys[i].name, Owner: l.owner})
+			continue
+		}
+		ops = append(ops, store.Op{
+			Key: l.keys[i].name, Owner: l.owner, Validity: l.terms.validity, Queue: q.beside.queue, Counter: q.beside.counters[i], Floor: floor,
+			Epoch: q.epoch, Settled: q.settled, Fenced: l.terms.Fencing, Passes: q.passes + 1, Age: age, Free: free, Yield: yield,
+		})
+	}
+	return ops
+}
+
+// hearOfQueue takes word about a queue. Under k.mu. It gives what is to be given back: a lock that was passed on to nobody.
+func (k *locker) hearOfQueue(name string, event store.Event) (back *holding) {
+	switch event.Word {
+	case store.Look:
+		if queue := k.lines[name]; queue != nil && event.After == 0 {
+			queue.signal(true)
+		} else if queue != nil {
+			k.spawnLocked(func() {
+				sleepFor(k.life, min(event.After, mostYield))
+				k.wakeLine(name)
+			})
+		}
+	case store.Awaited:
+		for l := k.locks[name]; l != nil; l = l.next {
+			if l.state == held && !l.queueing.aware {
+				l.queueing.aware, l.queueing.freeSince = true, k.now()
+			}
+		}
+	case store.PassedOn:
+		return k.passedOn(name, event.Passed)
+	}
+	return nil
+}
+
+// passedOn takes word that the lock was passed on to a place of this process. Under k.mu.
+func (k *locker) passedOn(name string, passed *store.Passed) (back *holding) {
+	p := k.places[passed.Owner]
+	if p == nil {
+		return k.passedToNobody(name, passed)
+	}
+	l := p.l
+	if l.state != queued {
+		return nil
+	}
+	l.queueing.passes, l.queueing.freeSince = passed.Passes, k.now()-passed.Age
+	if until, ok := p.trust(passed); ok && p.suffices(passed) {
+		p.believe(until, passed)
+	}
+	if queue := k.lines[name]; queue != nil {
+		queue.signal(true)
+	}
+	return nil
+}
+
+// trust is until when to believe that the lock was passed on. ok is false if that is not known, or too soon.
+func (p *place) trust(passed *store.Passed) (until time.Duration, ok bool) {
+	if passed.Epoch < 1 || passed.Epoch > p.epoch || p.epoch-passed.Epoch >= mostEpochs {
+		return 0, false
+	}
+	l := p.l
+	until = l.k.drift.trustUntil(p.sent[passed.Epoch%mostEpochs], l.validity, store.Forever)
+	return until, until-l.k.now() > l.validity/8
+}
+
+// suffices tells whether the word is all that is needed; else another claim finds out the rest.
+func (p *place) suffices(passed *store.Passed) bool {
+	t := p.l.terms
+	fenced := !t.Fencing || passed.Token > p.l.k.floors.of(p.l.name)
+	return passed.Keys == len(p.l.keys) && t.Replicas == 0 && !t.NoExtend && fenced && p.l.Context.Err() == nil && !p.l.k.ended
+}
+
+// believe makes the place a lock on the word of the one who had it before. Under k.mu.
+func (p *place) believe(until time.Duration, passed *store.Passed) {
+	l, k := p.l, p.l.k
+	for i := range l.keys {
+		key := &l.keys[i]
+		key.standing, key.given, key.until = mine, l.validity, until
+		key.lives = until + k.drift.marginOf(l.validity)
+	}
+	now := k.now()
+	l.mayLive = now + l.validity
+	l.handEnds = now + k.drift.windowOf(l.validity)
+	l.token = passed.Token
+	p.won()
+	l.lastErr = nil
+	l.state = held
+	l.believe()
+	l.due = now + min(glance, l.interval())
+	if until-now < l.validity/2 {
+		l.due = now
+	}
+	k.schedule(l)
+}
+
+// passedToNobody is for a lock that was passed on to a wait that is over: it goes to the next. Only this locker's own are given back: anybody
+// may publish anything.
+func (k *locker) passedToNobody(name string, passed *store.Passed) (back *holding) {
+	if !strings.HasPrefix(passed.Owner, k.id) {
+		return nil
+	}
+	for l := k.locks[name]; l != nil; l = l.next {
+		if l.owner == passed.Owner {
+			return nil
+		}
+	}
+	l := &holding{k: k, name: name, owner: passed.Owner, terms: k.terms, validity: k.terms.validity, keys: make([]lockKey, k.keys())}
+	l.queueing = queueing{aware: true, passes: passed.Passes, freeSince: k.now() - passed.Age}
+	for i := range l.keys {
+		l.keys[i].name = keyOf(k.prefix, i, name)
+	}
+	return l
+}
+
+// awaitPass waits in the queue until the lock was passed on, or another claim is worth while. more is false if the wait is over.
+func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more bool) {
+	p := s.place
+	if back.key == "" {
+		return nil, s.sleep(ctx, s.left(s.faults.next()), s.woken)
+	}
+	s.faults.reset()
+	s.key = back.key
+	s.life = 0
+	if p.watched {
+		s.sawTTL(back.ttl)
+	} else {
+		s.sawTTL(s.terms.validity * 3 / 4)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(min(s.lookAt, s.at) - s.k.now())
+		select {
+		case <-ctx.Done():
+			return nil, false
+		case <-s.k.life.Done():
+			return nil, false
+		case <-s.woken:
+			return s.passed(), true
+		case <-s.touched:
+			if p.watched && !p.stillHeld(ctx, s, back.holder) {
+				return nil, true
+			}
+			s.sawTouch()
+		case <-timer.C:
+			if p.looks++; s.k.now() >= s.at || p.looks%rejoinEvery == 0 || !s.stillHeld(ctx) {
+				return nil, true
+			}
+		}
+	}
+}
+
+// passed is the lock, if it has been passed on.
+func (s *speaker) passed() *holding {
+	p := s.place
+	s.k.mu.Lock()
+	won := p.l.state == held
+	s.k.mu.Unlock()
+	if !won {
+		return nil
+	}
+	s.handOver(p.l)
+	s.k.settled(p)
+	s.place = nil
+	return p.l
+}
+
+// stillHeld looks whether there is nothing to do but to wait on: the lock is held by the one that was met, or by one that passes it on.
+// Whoever was told that somebody waits has heard of it by the time that its keys are touched again, unless that was right away.
+func (p *place) stillHeld(ctx context.Context, s *speaker, met string) bool {
+	k := s.k
+	ctx, cancel := context.WithTimeout(ctx, k.patience.now())
+	defer cancel()
+	defer context.AfterFunc(k.life, cancel)()
+	ops := make([]store.Op, len(p.l.keys))
+	for i := range ops {
+		ops[i] = store.Op{Key: p.l.keys[i].name, Owner: p.l.owner}
+	}
+	k.store.Read(ctx, ops)
+	ttl := store.Forever
+	for i := range ops {
+		op := &ops[i]
+		if op.Err != nil || op.Holder == "" || op.Mine() || op.Holder != met && !passesOn(op.Holder) {
+			return false
+		}
+		ttl = min(ttl, op.TTL)
+	}
+	now := k.now()
+	k.mu.Lock()
+	if passesOn(ops[0].Holder) || p.told != never && now-p.told > max(provenAfter, k.patience.trips(4)) {
+		p.watched = false
+	}
+	k.mu.Unlock()
+	s.life = 0
+	s.sawTTL(ttl)
+	return true
+}
+
+// passesOn tells whether an owner value is that of a holder that knows of the queue.
+func passesOn(owner string) bool {
+	rest, ok := strings.CutPrefix(owner, ownerMark)
+	if !ok {
+		return false
+	}
+	_, moment, _ := strings.Cut(rest, "/")
+	return strings.HasPrefix(moment, string(queuedMark))
+}
