@@ -10,22 +10,23 @@ import (
 
 // handles compares Acquire and what it offers with the drop-in call, on one locker.
 func handles(server *lab.Server) error {
-	l, err := ctxlock.NewLocker(ctxlock.LockerOption{KeyMajority: 1, NoLoopTracking: true, KeyPrefix: "ours", ClientOption: client(server.Addr())})
+	l, err := openCtxlock(ctxlock.LockerOption{KeyMajority: 1, NoLoopTracking: true, KeyPrefix: "ours", ClientOption: client(server.Addr())}, ctxlock.Contention{})
 	if err != nil {
 		return err
 	}
-	with := func(what string, option ctxlock.AcquireOption) contender {
+	defer l.Close()
+	with := func(what string, option ctxlock.AcquireOption) pair {
 		option.Mode = ctxlock.Try
-		return contender{what, func(name string) error {
+		return pair{what, func(name string) error {
 			_, lock, err := l.Acquire(background, name, option)
 			if err != nil {
 				return err
 			}
 			return lock.Release(background)
-		}, func() {}}
+		}}
 	}
-	contenders := []contender{
-		{"TryWithContext", pairOf(l), l.Close},
+	pairs := []pair{
+		{"TryWithContext", pairOf(l)},
 		with("Acquire", ctxlock.AcquireOption{}),
 		with("Acquire, Value, Metadata, Validity", ctxlock.AcquireOption{Value: "host", Metadata: "some metadata", Validity: 7 * time.Second}),
 		with("Acquire, Fencing", ctxlock.AcquireOption{Fencing: true}),
@@ -35,17 +36,26 @@ func handles(server *lab.Server) error {
 				return err
 			}
 			return all.Release(background)
-		}, func() {}},
+		}},
 	}
-	defer stopAll(contenders)
-	rates, err := race(1, contenders...)
+	rates, err := race(1, pairs...)
 	if err != nil {
 		return err
 	}
-	for i, c := range contenders {
+	for i, c := range pairs {
 		fmt.Printf("  %-36s %9.0f/s  %8.1f us\n", c.name, rates[i], 1e6/rates[i])
 	}
-	ratio("time of Acquire to TryWithContext", rates[0]/rates[1], "at most 1.1")
-	ratio("time of Acquire, Fencing, to TryWithContext", rates[0]/rates[3], "no further round trip: well below 2")
+	compareTo("time of Acquire to TryWithContext", rates[0]/rates[1], "at most 1.1")
+	compareTo("time of Acquire, Fencing, to TryWithContext", rates[0]/rates[3], "no further round trip: well below 2")
 	return nil
+}
+
+func pairOf(l dropIn) func(string) error {
+	return func(name string) error {
+		_, release, err := l.TryWithContext(background, name)
+		if err == nil {
+			release()
+		}
+		return err
+	}
 }

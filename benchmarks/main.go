@@ -1,8 +1,9 @@
-// Command benchmarks runs ctxlock, valkeylock and the bare commands side by side on a server that it starts, in alternating
-// rounds, and prints medians and their ratios, each beside what it should be.
+// Command benchmarks runs ctxlock and its peers side by side on servers that it starts, in alternating rounds, and writes a table, charts
+// and a verdict on each target.
 //
-//	go run . [-rounds 5] [-time 400ms] [-only name]
+//	go run . [-out results] [-rounds 3] [-time 300ms] [-trip 0] [-only TEXT]
 //
+// The whole takes under ten minutes; its scenarios are in scenario.go, and studies, some of which run only when -only names them, in study.go.
 // Machines are noisy: the ratios within one run say something, figures from two runs compared do not.
 package main
 
@@ -10,54 +11,63 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
+	"os/signal"
+	"syscall"
 	"time"
-
-	"github.com/ctxlock/ctxlock/internal/lab"
 )
 
 var (
-	rounds = flag.Int("rounds", 5, "rounds of each contender; the median counts")
-	length = flag.Duration("time", 400*time.Millisecond, "how long one round of one contender takes")
-	only   = flag.String("only", "", "run only the benchmarks whose names contain this")
+	out    = flag.String("out", "results", "folder for results.md, results.json and the charts")
+	rounds = flag.Int("rounds", 3, "rounds of each contender; the median counts")
+	length = flag.Duration("time", 300*time.Millisecond, "how long one round of one contender takes; some take a multiple")
+	trip   = flag.Duration("trip", -1, "only this round trip: 0, 1ms or 10ms")
+	only   = flag.String("only", "", "only the scenarios and studies whose names contain this; some studies run only so")
 )
 
-// benchmark is one comparison. It prints its own lines.
-type benchmark struct {
-	name string
-	run  func(*lab.Server) error
-}
-
-var all = []benchmark{
-	{"one worker", oneWorker},
-	{"64 workers", manyWorkers},
-	{"round trip of 1 ms", slowLink},
-	{"held locks", heldLocks},
-	{"idle waiters", idleWaiters},
-	{"allocations", allocations},
-	{"handles", handles},
-	{"failover", failover},
-	{"paths", paths},
-}
-
 func main() {
+	if runChild() {
+		return
+	}
 	flag.Parse()
-	server, err := lab.Start(lab.Config{})
-	if err != nil {
+	if err := runAll(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	defer server.Stop()
-	fmt.Printf("server: %v; %d rounds of %v, medians\n", server.Binary, *rounds, *length)
-	for _, b := range all {
-		if !strings.Contains(b.name, *only) {
-			continue
-		}
-		fmt.Printf("\n%s\n", b.name)
-		if err := b.run(server); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			server.Stop()
-			os.Exit(1)
+}
+
+func runAll() error {
+	p, err := openPark()
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	go closeOnSignal(p)
+	s := &suite{park: p, progress: os.Stderr, rounds: *rounds, warm: *length / 4, length: *length, tripOnly: *trip}
+	list, extra := chosen(*only), chosenStudies(*only)
+	fmt.Fprintf(os.Stderr, "%s; %d scenarios, about %v", p.serverName(), len(list), s.estimate(list).Round(time.Second))
+	if len(extra) > 0 {
+		fmt.Fprintf(os.Stderr, "; then %d studies", len(extra))
+	}
+	fmt.Fprintln(os.Stderr)
+	start := time.Now()
+	for _, sc := range list {
+		if err := s.run(sc); err != nil {
+			return fmt.Errorf("%s: %w", sc.name, err)
 		}
 	}
+	if len(list) > 0 {
+		if err := s.report(list, time.Since(start)); err != nil {
+			return err
+		}
+	}
+	return runStudies(p, extra)
+}
+
+// closeOnSignal leaves nothing behind when somebody has seen enough.
+func closeOnSignal(p *park) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	<-signals
+	p.close()
+	os.Exit(1)
 }
