@@ -130,7 +130,9 @@ func (k *locker) newHolding(ctx context.Context, name string, t *terms, owner st
 		l.keys, l.ops = make([]lockKey, n), make([]store.Op, n)
 	}
 	l.unanswered = int32(n)
-	l.nameKeys(owner)
+	if s == claiming { // one that stands in line may inherit its names
+		l.nameKeys(owner)
+	}
 	return l
 }
 

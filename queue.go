@@ -185,14 +185,15 @@ func (s *speaker) withoutQueue(back setback) bool {
 
 // openPlace makes a place, which nobody knows of yet.
 func (s *speaker) openPlace(ctx context.Context) error {
+	owner, err := s.owner()
+	if err != nil {
+		return err
+	}
 	l := s.heir
 	if l == nil || s.heirUsed {
-		owner, err := s.owner()
-		if err != nil {
-			return err
-		}
 		l = s.k.newHolding(ctx, s.name, s.terms, owner, queued)
 	}
+	l.nameKeys(owner)
 	s.heirUsed = true
 	k := s.k
 	k.mu.Lock()
@@ -238,8 +239,16 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 	if l.state == held {
 		return setback{}, true
 	}
-	back = k.appraise(ended, l, ops)
+	back = k.appraise(ended, l, p.all(ops))
 	return back, !p.over && (p.ops[0].Queued || p.ops[0].Err != nil && !anyUnacknowledged(p.ops))
+}
+
+// all adds the keys that were not asked for, since the first was to be had before them.
+func (p *place) all(ops []store.Op) []store.Op {
+	for i := len(ops); i < len(p.l.keys); i++ {
+		ops = append(ops[:len(ops):len(ops)], store.Op{Key: p.l.keys[i].name, Owner: p.l.owner})
+	}
+	return ops
 }
 
 // reserves tells whether the first key is the place's own, and the others are still to be claimed.

@@ -37,6 +37,13 @@ func (k *locker) cancelAll(ctx context.Context, locks []*holding) {
 	}
 }
 
+// alreadyDone is closed.
+var alreadyDone = func() chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}()
+
 // release gives a lock back, and tells what became of that. The first call does the work; others wait for it.
 func (l *holding) release() error {
 	k := l.k
@@ -48,17 +55,18 @@ func (l *holding) release() error {
 		<-done
 		return ErrReleased
 	}
+	if lost == nil && k.handOn(l) {
+		l.released = alreadyDone
+		k.mu.Unlock()
+		return nil
+	}
 	l.released = make(chan struct{})
 	defer close(l.released)
 	if k.ended { // Close takes the keys over, and finds them by the books
 		k.mu.Unlock()
 		return ErrLockerClosed
 	}
-	if lost == nil && k.handOn(l) {
-		k.mu.Unlock()
-		return nil
-	}
-	k.unlink(l) // the next in line is called when the servers have been told
+	k.unlink(l) // the next in line is called when the servers have been told, or are about to be
 	k.work.Add(1)
 	defer k.work.Done()
 	l.state = lettingGo
@@ -67,6 +75,9 @@ func (l *holding) release() error {
 	l.endBy(latest)
 	ops := l.releaseOps()
 	until, late := max(k.now()+l.validity, l.mayLive), l.lateOps()
+	if l.queueing.aware { // it is passed on, so whoever comes next here stands in the queue, whichever comes first
+		k.callNext(l.name)
+	}
 	k.mu.Unlock()
 	k.letGoOf(l, ops, until)
 	k.leave(l.name, append(unconfirmed(ops), late...), until)

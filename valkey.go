@@ -26,6 +26,7 @@ type valkeyStore struct {
 
 	start    time.Time
 	clock    serverClock // not used in a cluster, where keys are on servers with different clocks
+	timing   timing      // the same
 	pxat     bool
 	patience time.Duration // how long replicas may take to acknowledge
 
@@ -163,6 +164,7 @@ func (s *valkeyStore) onLost() {
 		lane.shaky.Store(true)
 	}
 	s.clock.forget()
+	s.timing.forget()
 }
 
 // lifetime is how one request says how long its keys are to live: to a point in the server's time, or from when it arrives.

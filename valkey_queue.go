@@ -107,6 +107,11 @@ func (s *valkeyStore) join(ctx context.Context, ops []store.Op) {
 	if unknownScript(results[0].Error()) {
 		results = s.joinOnce(ctx, ops, life, true)
 	}
+	if len(results) > 1 {
+		if parts, err := results[1].AsStrSlice(); err == nil && len(parts) == 2 {
+			s.learnTime(serverTime(parts[0], parts[1]), life.sent)
+		}
+	}
 	answers := answers{ctx: ctx, results: results}
 	taken, refused := answers.join(ops)
 	if refused != nil {
@@ -116,6 +121,7 @@ func (s *valkeyStore) join(ctx context.Context, ops []store.Op) {
 	if s.cluster || taken == 0 {
 		return
 	}
+	s.learnTime(taken, life.sent)
 	switch step := s.clock.observe(taken, life.sent, s.now()); {
 	case ops[0].Mine() && s.clock.distrusted(s.now(), ops[0].Validity) != nil:
 		s.doubt(ops)
@@ -140,8 +146,9 @@ func (s *valkeyStore) withoutQueue(ctx context.Context, ops []store.Op, refused 
 func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetime, whole bool) []valkey.ValkeyResult {
 	op, b, batch := &ops[0], s.client.B(), newBatch()
 	name := strconv.Itoa(len(ops))
-	score := ""
-	if us, ok := s.clock.reading(life.sent); ok && !s.cluster {
+	score := "" // the script asks for the time
+	us, known, ask := s.timing.reading(life.sent)
+	if known && !s.cluster {
 		score = strconv.FormatInt(us, 10)
 	}
 	own := ""
@@ -152,7 +159,17 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), own, op.List)
 	args = s.entries(args, op, op.Epoch-1)
 	batch.add(joinScript.command(b, whole, s.queueKeys(ops, op.Counter != ""), args...))
+	if ask && !s.cluster {
+		batch.add(b.Time().Build())
+	}
 	return s.lane(op.Key).do(ctx, op.Key, batch)
+}
+
+// learnTime learns from a time that the server told in answer to a request that was sent then.
+func (s *valkeyStore) learnTime(server, sent time.Duration) {
+	if server != 0 {
+		s.timing.learn(server, sent, s.now())
+	}
 }
 
 // queueKeys are the keys of the scripts: the lock's, the queue, and the counters of fencing tokens.

@@ -241,25 +241,40 @@ func (s *speaker) awaitTurn(ctx context.Context) (*holding, error) {
 		return s.k.wonBy(s.waiter), nil
 	default:
 	}
+	if s.policy == nil {
+		return s.awaitCall(ctx, nil)
+	}
 	timer := time.NewTimer(s.left(never))
 	defer timer.Stop()
 	for {
-		select {
-		case <-s.called:
-			return s.k.wonBy(s.waiter), nil
-		case <-timer.C:
-			if !s.goOn(s.last) {
-				return nil, s.k.lastWord(ctx, s.name, s.last)
-			}
-			if s.sleepThrough {
-				return nil, errAgain
-			}
-			timer.Reset(s.left(never))
-		case <-ctx.Done():
-			return nil, s.k.lastWord(ctx, s.name, s.last)
-		case <-s.k.life.Done():
-			return nil, ErrLockerClosed
+		l, err := s.awaitCall(ctx, timer.C)
+		if err != errPause {
+			return l, err
 		}
+		if !s.goOn(s.last) {
+			return nil, s.k.lastWord(ctx, s.name, s.last)
+		}
+		if s.sleepThrough {
+			return nil, errAgain
+		}
+		timer.Reset(s.left(never))
+	}
+}
+
+// errPause tells that a pause of the policy is over.
+var errPause = errors.New("the pause is over")
+
+// awaitCall waits to become the speaker, or to get the lock, or for the pause to be over.
+func (s *speaker) awaitCall(ctx context.Context, pause <-chan time.Time) (*holding, error) {
+	select {
+	case <-s.called:
+		return s.k.wonBy(s.waiter), nil
+	case <-pause:
+		return nil, errPause
+	case <-ctx.Done():
+		return nil, s.k.lastWord(ctx, s.name, s.last)
+	case <-s.k.life.Done():
+		return nil, ErrLockerClosed
 	}
 }
 
