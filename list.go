@@ -15,7 +15,7 @@ const (
 	// noteAfter is how long a line has to stand to be noted, and how often upkeep looks for what has changed.
 	noteAfter = 250 * time.Millisecond
 	// noteLife is how long a note lives, and noteAgain how often it is renewed.
-	noteLife  = 30 * time.Second
+	noteLife  = 45 * time.Second
 	noteAgain = noteLife / 3
 )
 

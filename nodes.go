@@ -25,8 +25,6 @@ type nodes struct {
 
 	mu     sync.Mutex
 	events func(store.Event) // under mu, as is every change of a node's store
-	queue  string            // what OpenQueue was given; under mu
-	denied func(error)       // the same
 }
 
 // node is one of them. Until it is connected, everything that is asked of it fails.
@@ -154,9 +152,6 @@ func (n *nodes) connected(one *node, s *valkeyStore) {
 		s.Subscribe(n.events)
 	}
 	one.store.Store(s)
-	if id, denied := n.queue, n.denied; one == n.all[0] && id != "" {
-		n.work.Go(func() { s.OpenQueue(id, denied) })
-	}
 	if n.events != nil {
 		n.events(store.Event{All: true})
 	}
@@ -237,24 +232,12 @@ func (n *nodes) Look(ctx context.Context, ops []store.Op) {
 	n.on(ops, func(_ *node, s *valkeyStore) { s.Look(ctx, ops) })
 }
 
-// OpenQueue has the queue kept on the first node, where the first keys are. Without that node there is none.
-func (n *nodes) OpenQueue(id string, denied func(error)) {
-	n.mu.Lock()
-	n.queue, n.denied = id, denied
-	s := n.all[0].store.Load()
-	n.mu.Unlock()
-	if s != nil { // else it follows when it is connected
-		s.OpenQueue(id, denied)
-	}
-}
+// OpenQueue does nothing. Nobody could pass a lock on in one step whose keys are on several nodes, and a queue on one of them would have all
+// waiters depend on that one, which is what several nodes are there to avoid.
+func (n *nodes) OpenQueue(string, func(error)) {}
 
-// Queues is for the key on the first node.
-func (n *nodes) Queues() int {
-	if s := n.all[0].store.Load(); s != nil {
-		return min(1, s.Queues())
-	}
-	return 0
-}
+// Queues tells so.
+func (n *nodes) Queues() int { return 0 }
 
 func (n *nodes) Enlist(ctx context.Context, ops []store.Op) {
 	n.on(ops, func(_ *node, s *valkeyStore) { s.Enlist(ctx, ops) })

@@ -56,17 +56,18 @@ var (
 		sha1: "d9f93520c2a341c2386137ffe448a19cfe713f9c",
 	}
 
-	// enlistScript notes how many somebody stands for, and until when, and forgets those whose time is over.
+	// enlistScript notes how many somebody stands for, and until when, and forgets those whose time is over: all of them, or on long lists
+	// some that are drawn, so that it takes no longer the more there are.
 	enlistScript = script{
-		text: `local t=redis.call("TIME") local now=t[1]*1000+t[2]/1000 local last=now+ARGV[3] ` +
-			`if ARGV[2]=="0" then last=now end ` +
-			`local all=redis.call("HGETALL",KEYS[1]) ` +
+		text: `local t=redis.call("TIME") local now=t[1]*1000+t[2]/1000 local last=now ` +
+			`if ARGV[2]=="0" then redis.call("HDEL",KEYS[1],ARGV[1]) else last=now+ARGV[3] ` +
+			`redis.call("HSET",KEYS[1],ARGV[1],ARGV[2].." "..string.format("%.0f",last)) end ` +
+			`local all if redis.call("HLEN",KEYS[1])<=64 then all=redis.call("HGETALL",KEYS[1]) ` +
+			`else all=redis.call("HRANDFIELD",KEYS[1],8,"WITHVALUES") last=math.max(last,now+redis.call("PTTL",KEYS[1])) end ` +
 			`for i=1,#all,2 do local e=tonumber(string.match(all[i+1]," (%d+)$")) ` +
-			`if not e or e<now then redis.call("HDEL",KEYS[1],all[i]) elseif all[i]~=ARGV[1] then last=math.max(last,e) end end ` +
-			`if ARGV[2]=="0" then redis.call("HDEL",KEYS[1],ARGV[1]) ` +
-			`else redis.call("HSET",KEYS[1],ARGV[1],ARGV[2].." "..string.format("%.0f",now+ARGV[3])) end ` +
+			`if not e or e<now then redis.call("HDEL",KEYS[1],all[i]) else last=math.max(last,e) end end ` +
 			`return redis.call("PEXPIRE",KEYS[1],string.format("%.0f",last-now+1))`,
-		sha1: "3bbe5de3b53546f26994c4973d4a4d6a84febad1",
+		sha1: "2fcffbcce6220faa539982ca445a39b02eabb36f",
 	}
 	// waitingScript counts for how many those on the list stand.
 	waitingScript = script{
