@@ -264,6 +264,10 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 		k.remember(l, sent, ops)
 	}
 	k.judge(l, sent)
+	if l.state == claiming && int(l.unanswered) <= len(l.keys)-k.majority && l.count(taken) > 0 {
+		// Others are at it, too. Whoever keeps a minority of the keys until the rest has answered, or not, keeps everybody from a majority.
+		l.endBy(k.now() + max(leastGrace, k.patience.trips(4)))
+	}
 	k.mu.Unlock()
 }
 
@@ -331,7 +335,7 @@ func (k *locker) begin(l *holding, sent time.Duration) {
 	l.handEnds = sent + k.drift.windowOf(l.validity)
 	l.believe()
 	l.due = sent + l.interval()
-	if l.again {
+	if l.again || until-now < l.validity/2 { // its keys may have been passed on a while ago
 		l.due = now
 	}
 	if l.keepers > 0 || l.again {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ctxlock/ctxlock/internal/jitter"
 	"github.com/ctxlock/ctxlock/store"
 )
 
@@ -46,8 +47,8 @@ const (
 	glance = 50 * time.Millisecond
 	// queueDownFor is how long the queue is left alone when the node that it is on has not answered, and others could.
 	queueDownFor = 5 * time.Second
-	// rejoinEvery is how many looks go by before one who stands in the queue makes sure that it still does.
-	rejoinEvery = 4
+	// rejoinAfter is how often one who stands in the queue makes sure that it still does: well within its life.
+	rejoinAfter = 10 * time.Second
 	// contendedFor is how long after somebody had to wait for a name others go to the queue at once, and mostContended how many names
 	// are remembered.
 	contendedFor  = time.Second
@@ -72,7 +73,7 @@ type beside struct {
 
 // contention is what is remembered of a name that somebody had to wait for. Its beside does not change.
 type contention struct {
-	until  time.Duration // by then that is forgotten
+	at     time.Duration // when that was last
 	beside *beside
 }
 
@@ -85,10 +86,10 @@ type place struct {
 	epoch   int32                     // of the last claim
 	settled int32                     // of the last that was answered
 	sent    [mostEpochs]time.Duration // when the claim of each epoch was sent, by its remainder
+	timed   bool                      // it asks how long the key lives
 	late    bool                      // a claim was not answered
 	watched bool                      // the holder does not pass the lock on, and the keys are watched
 	told    time.Duration             // when the holder was told to, or never
-	looks   int
 }
 
 // queuedKeys is how many of a lock's keys are passed on in one step: all, or the first alone where the others are in other slots of a
@@ -116,13 +117,17 @@ func (k *locker) contended(name string) bool {
 	if k.lines[name] != nil || k.heldHere(name) {
 		return true
 	}
+	return k.contendedWithin(name, contendedFor)
+}
+
+// contendedWithin tells whether somebody has waited for a name so lately. Under k.mu.
+func (k *locker) contendedWithin(name string, d time.Duration) bool {
 	c := k.contention[name]
-	return c != nil && k.now() < c.until
+	return c != nil && k.now() < c.at+d
 }
 
 // noteContention remembers that a name is contended. Under k.mu.
 func (k *locker) noteContention(name string) *contention {
-	now := k.now()
 	c := k.contention[name]
 	if c == nil {
 		for other := range k.contention {
@@ -134,7 +139,7 @@ func (k *locker) noteContention(name string) *contention {
 		c = &contention{beside: k.besideOf(name)}
 		k.contention[name] = c
 	}
-	c.until = now + contendedFor
+	c.at = k.now()
 	return c
 }
 
@@ -201,7 +206,9 @@ func (s *speaker) openPlace(ctx context.Context) error {
 	if k.ended {
 		return ErrLockerClosed
 	}
-	s.place = &place{l: l, ops: make([]store.Op, k.queuedKeys()), told: never}
+	// Where the lock goes from hand to hand, its key lives for so long that the first look comes in time.
+	timed := !k.contendedWithin(s.name, min(contendedFor, l.validity/4))
+	s.place = &place{l: l, ops: make([]store.Op, k.queuedKeys()), told: never, timed: timed}
 	l.queueing.beside = k.noteContention(s.name).beside
 	l.unanswered = 0
 	k.link(l)
@@ -289,8 +296,9 @@ func (p *place) prepare() (sent time.Duration) {
 	l.claimOps(manner{}, p.ops)
 	for i := range p.ops {
 		op := &p.ops[i]
-		op.Queue, op.Epoch, op.Settled, op.Fenced = l.queueing.beside.queue, p.epoch, p.settled, l.terms.Fencing
+		op.Queue, op.Epoch, op.Settled, op.Fenced, op.Timed = l.queueing.beside.queue, p.epoch, p.settled, l.terms.Fencing, p.timed
 	}
+	p.timed = true // those who ask again have been waiting
 	p.ops[0].List = l.queueing.beside.list
 	l.patient(sent + k.patience.now())
 	return sent
@@ -344,6 +352,7 @@ func (p *place) take(sent time.Duration) {
 
 // won notes in the lock what is left of its place. Under k.mu.
 func (p *place) won() {
+	p.l.k.noteContention(p.l.name)
 	p.l.queueing.aware = true
 	if p.late {
 		p.l.queueing.epoch, p.l.queueing.settled = p.epoch, p.settled
@@ -529,10 +538,10 @@ func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more
 	s.faults.reset()
 	s.key = back.key
 	s.life = 0
-	if p.watched {
+	if back.ttl > 0 || p.watched {
 		s.sawTTL(back.ttl)
-	} else {
-		s.sawTTL(s.terms.validity * 3 / 4)
+	} else { // how long it lives is not known yet
+		s.lookAt = s.k.now() + s.terms.validity*3/4 + jitter.Between(slackFrom, slackTo)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -551,7 +560,7 @@ func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more
 			}
 			s.sawTouch()
 		case <-timer.C:
-			if p.looks++; s.k.now() >= s.at || p.looks%rejoinEvery == 0 || !s.stillHeld(ctx) {
+			if s.k.now() >= min(s.at, s.claimed+rejoinAfter) || !s.stillHeld(ctx) {
 				return nil, true
 			}
 		}

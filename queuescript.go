@@ -47,7 +47,9 @@ var (
 	// joinScript takes the keys if a majority of them is free, or ours already; else it stands in the queue.
 	//
 	// ARGV: number of keys, owner value, channel prefix, PX or PXAT, its value, entry, score, floor of the token, life of the queue in
-	// milliseconds, name of the own inbox if that is a key or empty, list of waiters or empty, entries that this wait may have in the queue already.
+	// milliseconds, list of waiters or empty, whether to tell what the key has left, entries that this wait may have in the queue already.
+	//
+	// Behind a holder that does not know of the queue, the first few are those who watch: more than one, since they may be dead.
 	//
 	// It returns the state: 1 taken, 0 in the queue, 2 in the queue and the keys are watched, 3 the same and the holder was told, -1 neither;
 	// and then the token; another's value; what the first key has left, in milliseconds, or 0; the error that kept it from the queue, or the server's time if it was taken; and for
@@ -73,24 +75,23 @@ var (
 			`local score=since or ARGV[7] ` +
 			`if score=="" then local t=redis.call("TIME") score=string.format("%.0f",t[1]*1000000+t[2]) end ` +
 			`local r=redis.pcall("ZADD",q,score,ARGV[6]) if type(r)=="table" then return answer(-1,"0",0,r.err) end ` +
-			`redis.call("PEXPIRE",q,ARGV[9]) ` +
-			`if ARGV[10]~="" then redis.call("EXISTS",q..":"..ARGV[10]) end ` +
-			`if since and ARGV[11]~="" then local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
+			`r=redis.pcall("PEXPIRE",q,ARGV[9]) if type(r)=="table" then redis.call("ZREM",q,ARGV[6]) return answer(-1,"0",0,r.err) end ` +
+			`if since and ARGV[10]~="" then local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
 			`local e=redis.call("ZRANGE",q,0,7,"WITHSCORES") for i=1,#e,2 do ` +
 			`if math.abs(now-tonumber(e[i+1]))>5000000 then local id=string.match(e[i],"^%d+:f?:%d+:[mk]([^:]+):") ` +
-			`local l=id and redis.pcall("HGET",ARGV[11],"ctxlock/"..id.."/") local till=type(l)=="string" and tonumber(string.match(l," (%d+)$")) ` +
+			`local l=id and redis.pcall("HGET",ARGV[10],"ctxlock/"..id.."/") local till=type(l)=="string" and tonumber(string.match(l," (%d+)$")) ` +
 			`if e[i]~=ARGV[6] and (not till or till<now/1000) then redis.call("ZREM",q,e[i]) end end end end ` +
 			`if not h then return answer(2,"0",yields,"") end ` +
-			`if string.find(h,"^ctxlock/[^/]*/%+") then return answer(0,"0",0,"") end ` +
-			`if redis.call("ZRANK",q,ARGV[6])~=0 then return answer(0,"0",0,"") end ` +
+			`local function left() for i=1,n do local x=redis.call("PTTL",KEYS[i]) if x~=-2 then return x end end return 0 end ` +
+			`if string.find(h,"^ctxlock/[^/]*/%+") or redis.call("ZRANK",q,ARGV[6])>2 then return answer(0,"0",ARGV[11]=="1" and left() or 0,"") end ` +
 			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
 			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
-			`local ttl=0 for i=n,1,-1 do local x=redis.call("PTTL",KEYS[i]) if x~=-2 then ttl=x end end ` +
-			`return answer(told>0 and 3 or 2,"0",ttl,"")`,
-		sha1: "ce15b89e26b336b75f68b6fc8b5ba5821631b87c",
+			`return answer(told>0 and 3 or 2,"0",left(),"")`,
+		sha1: "0773a8dbb537eaed37b16544ccb2aeedecff8956",
 	}
 
-	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them.
+	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them. If very many have gone without a
+	// word, it deletes the keys, too, and the next have to look: the server does nothing else meanwhile.
 	//
 	// ARGV: number of keys, owner value, channel prefix, whether to pass it on, how many have passed it on in a row and for how many milliseconds,
 	// floor of the token, how many milliseconds are for others if it is not passed on, entries that this wait may have in the queue.
@@ -101,7 +102,7 @@ var (
 			`local r={} for i=1,n do r[i]=is[i]=="own" and 1 or 0 end ` +
 			`for i=9,#ARGV do redis.pcall("ZREM",q,ARGV[i]) end ` +
 			`if own==0 then nudge("0") return r end ` +
-			`local empty=false while ARGV[4]=="1" and own>n/2 do ` +
+			`local empty,pops=false,0 while ARGV[4]=="1" and own>n/2 and pops<256 do pops=pops+1 ` +
 			`local e=redis.pcall("ZPOPMIN",q) empty=not e.err and not e[1] if e.err or empty then break end ` +
 			`local v,f,ep,kind,id,o=string.match(e[1],"^(%d+):(f?):(%d+):([mk])([^:]+):(.+)$") ` +
 			`if o and #v<15 and tonumber(v)>0 then local k="0" if f=="f" and #KEYS>n+1 then k=token(tonumber(ARGV[7])) or "0" end ` +
@@ -110,6 +111,6 @@ var (
 			`if heard>0 then for i=1,n do if is[i]~="held" then redis.call("SET",KEYS[i],o,"PX",v) end end return r end end end ` +
 			`for i=1,n do if is[i]=="own" then redis.call("DEL",KEYS[i]) end end ` +
 			`if not empty then nudge(ARGV[8]) end return r`,
-		sha1: "d0ffb666cd4bec903b6f124ea55c986d73bae284",
+		sha1: "c4bef0310880f30c2b341c9775156d05b3658070",
 	}
 )

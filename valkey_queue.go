@@ -107,11 +107,6 @@ func (s *valkeyStore) join(ctx context.Context, ops []store.Op) {
 	if unknownScript(results[0].Error()) {
 		results = s.joinOnce(ctx, ops, life, true)
 	}
-	if len(results) > 1 {
-		if parts, err := results[1].AsStrSlice(); err == nil && len(parts) == 2 {
-			s.learnTime(serverTime(parts[0], parts[1]), life.sent)
-		}
-	}
 	answers := answers{ctx: ctx, results: results}
 	taken, refused := answers.join(ops)
 	if refused != nil {
@@ -143,26 +138,35 @@ func (s *valkeyStore) withoutQueue(ctx context.Context, ops []store.Op, refused 
 	}
 }
 
+// joinOnce runs the script, and gives its result.
 func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetime, whole bool) []valkey.ValkeyResult {
 	op, b, batch := &ops[0], s.client.B(), newBatch()
-	name := strconv.Itoa(len(ops))
 	score := "" // the script asks for the time
 	us, known, ask := s.timing.reading(life.sent)
 	if known && !s.cluster {
 		score = strconv.FormatInt(us, 10)
 	}
-	own := ""
-	if !s.inbox.messages.Load() {
-		own = s.inbox.id
+	touched := !s.inbox.messages.Load()
+	if touched { // by a command of its own: up to Redis 7.0, scripts have all of their keys watched, and no others
+		batch.add(b.Exists().Key(op.Queue + ":" + s.inbox.id).Build())
 	}
-	args := append(make([]string, 0, 16), name, op.Owner, s.channels(), life.unit, life.value, s.entry(op, op.Epoch), score,
-		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), own, op.List)
+	args := append(make([]string, 0, 16), strconv.Itoa(len(ops)), op.Owner, s.channels(), life.unit, life.value, s.entry(op, op.Epoch), score,
+		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), op.List, flag(op.Timed))
 	args = s.entries(args, op, op.Epoch-1)
 	batch.add(joinScript.command(b, whole, s.queueKeys(ops, op.Counter != ""), args...))
 	if ask && !s.cluster {
 		batch.add(b.Time().Build())
 	}
-	return s.lane(op.Key).do(ctx, op.Key, batch)
+	results := s.lane(op.Key).do(ctx, op.Key, batch)
+	if touched {
+		results = results[1:]
+	}
+	if len(results) > 1 {
+		if parts, err := results[1].AsStrSlice(); err == nil && len(parts) == 2 {
+			s.learnTime(serverTime(parts[0], parts[1]), life.sent)
+		}
+	}
+	return results[:1]
 }
 
 // learnTime learns from a time that the server told in answer to a request that was sent then.

@@ -357,7 +357,11 @@ func (s *speaker) slowDown(ctx context.Context) bool {
 		s.idle.reset()
 		return true
 	}
-	return s.sleep(ctx, s.idle.next(), nil)
+	pause := s.idle.next()
+	if passesOn(s.holder) { // it is seldom free then, and not for long
+		pause = min(pause, leastYield/2)
+	}
+	return s.sleep(ctx, pause, nil)
 }
 
 // sleep waits for a time, or for a hint if hint is not nil. It reports false if the wait as a whole is over.
@@ -422,7 +426,7 @@ func (s *speaker) sawTTL(ttl time.Duration) {
 // sawTouch puts off the next look: a holder that knows of its waiters has extended the key, so it lives at least as long from now as it did
 // when it was last seen. Unless it may have run out.
 func (s *speaker) sawTouch() {
-	if now := s.k.now(); now < s.runsAt-slackFrom {
+	if now := s.k.now(); s.life > 0 && now < s.runsAt-slackFrom {
 		s.sawTTL(s.life)
 	} else {
 		s.lookAt = now

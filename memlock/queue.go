@@ -128,11 +128,14 @@ func (st *step) stand(ops []store.Op) {
 			if e.value != op.Owner {
 				met = e.value
 			}
+			if op.Timed {
+				ops[i].TTL = st.left(e)
+			}
 		} else if e, found := st.get(op.Queue + freeMark); found {
 			ops[i].Holder, ops[i].TTL = store.Unnamed, st.left(e)
 		}
 	}
-	if passesOn(met) || at != 0 {
+	if passesOn(met) || at > 2 {
 		return
 	}
 	for _, c := range st.server.connections {

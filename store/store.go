@@ -49,6 +49,8 @@ type Op struct {
 	// Fenced tells that whoever stands in the queue wants a fencing token with the lock: it does, if its claim has a Counter; what Counter is
 	// in a Release is for whom the lock is passed on to.
 	Fenced bool
+	// Timed has a claim that stands in the queue told how long the key has left (TTL), which takes a command more.
+	Timed bool
 	// List is the list of waiters (see Enlist) by which those are told from the dead that stand in the queue for long.
 	List string
 	// Epoch counts the claims of one wait that stand in a queue, from 1. Whom the lock is passed on to hears the Epoch of the last that
@@ -90,7 +92,7 @@ type Answer struct {
 	Unknown bool
 	// Found tells that the key had Owner, and was deleted or passed on by this request (Release).
 	Found bool
-	// Queued tells that Owner stands in the queue now (Claim with Queue). Where there is no telling how long the key lives, TTL is zero.
+	// Queued tells that Owner stands in the queue now (Claim with Queue). TTL is zero then if it was not asked for.
 	Queued bool
 	// Watched tells that the one who has the lock does not pass it on by itself, as far as is known, and that the keys are being watched
 	// (Claim with Queue); Told, that it has been told to.
