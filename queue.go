@@ -34,13 +34,13 @@ type queueing struct {
 const (
 	// Peers that do not know of the queue, and whoever does without, get a lock only when it is free. So it is left free at times: when it
 	// has been passed on so often, and for so long. Then nobody from the queue takes it for a while, in which a peer can ask for three keys one
-	// after another. That while is a hundredth of the time, so nothing is lost where there are no peers.
+	// after another. That while is a fiftieth of the time, so little is lost where there are no peers.
 	mostPasses  = 16
-	leastPassed = time.Second
+	leastPassed = time.Second / 2
 	leastYield  = 10 * time.Millisecond
-	mostYield   = time.Second
+	mostYield   = 100 * time.Millisecond
 	yieldTrips  = 5
-	yieldPart   = 100
+	yieldPart   = 50
 	// mostEpochs is how many claims may be without an answer before they are no longer told apart.
 	mostEpochs = 8
 	// glance is how soon after it was passed on a lock is looked at, which also has its keys watched. Shorter holdings do without.
@@ -309,6 +309,7 @@ func (p *place) note(sent time.Duration) {
 	if p.ops[0].Err != nil {
 		return
 	}
+	p.l.k.patience.learn(p.l.k.now() - sent)
 	p.settled = p.ops[0].Epoch
 	p.watched = p.ops[0].Watched
 	p.told = never

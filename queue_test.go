@@ -371,28 +371,6 @@ var _ = Describe("A fleet in which some do without the queue", func() {
 		}
 	}
 
-	It("also if some may not send messages, and it never takes a look to hand a lock over", func() {
-		s := byTouch.server()
-		name, check := unique(), new(checker)
-		option := byTouch.option(plain, s.Addr())
-		option.KeyValidity = 10 * time.Second
-		touched := []ctxlock.Locker{locker(option), locker(option)}
-		option = byMessage.option(plain, s.Addr())
-		option.KeyValidity = 10 * time.Second
-		told := []ctxlock.Locker{locker(option), locker(option)}
-		held := handedTo(s, touched[0], touched[1], name, check)
-		for i, l := range []ctxlock.Locker{told[0], told[1], touched[0], told[0], touched[1], touched[0]} {
-			waiter := stand(s, l.WithContext, name, 1, check)
-			start := time.Now()
-			held.release()
-			held = waiter.gets(soon)
-			Expect(time.Since(start)).To(BeNumerically("<", busy), "handoff %d", i)
-		}
-		held.release()
-		check.exclusive()
-		nothingLeft(s, soon)
-	})
-
 	It("gets a lock from a queue that is never empty within some seconds", func() {
 		s, c := server(), newContest(9)
 		option := plain.option(s.Addr())

@@ -213,7 +213,7 @@ func onPage(t *testing.T, format string, args ...any) {
 	}
 }
 
-// A lock goes from one process to the next every R + H, however many there are; with local handoffs, L + 1 holdings go by in between. A hundredth
+// A lock goes from one process to the next every R + H, however many there are; with local handoffs, L + 1 holdings go by in between. A fiftieth
 // of the time it may be left free.
 func TestScaleRate(t *testing.T) {
 	const r, h = time.Millisecond, 500 * time.Microsecond
