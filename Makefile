@@ -16,7 +16,7 @@ test: ## Run all specs of all modules; SERVERS=DIR: with each server in DIR
 lint: ## Check format, vet, staticcheck, go.mod and shell scripts of all modules
 	@scripts/lint.sh
 
-bench: ## Run the benchmarks against the peers
+bench: ## Run the benchmarks against the peers (under 10 minutes): table and charts in benchmarks/results
 	@s=$$(scripts/need-server.sh) && cd benchmarks && CTXLOCK_SERVER=$$s go run .
 
 fuzz: ## Run every fuzz target for FUZZTIME (20s)

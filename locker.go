@@ -36,8 +36,8 @@ import (
 // that has ended, with an error that wraps its error and its cause. Beside an error, the returned context has already ended:
 // with that error as its cause or, if ctx has ended, with ctx's own.
 type Locker interface {
-	// WithContext takes the lock, waiting for it as long as it takes. Waiters of one Locker are served in order; among
-	// several Lockers there is no order yet. It returns early with an error that waiting cannot
+	// WithContext takes the lock, waiting for it as long as it takes. Waiters are served in the order in which they came, those of other
+	// Lockers included; docs/fairness.md says what breaks that order. It returns early with an error that waiting cannot
 	// mend (no permission, a key of another type), with ErrLockerClosed, and when ctx ends: then the error wraps ctx's error, ctx's
 	// cause and the error of the last attempt.
 	WithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
@@ -79,7 +79,9 @@ type Locker interface {
 // It connects, for as long as ClientOption.Dialer.Timeout allows (5s by default) and no context ends sooner, and returns the
 // client's error if that fails. An option that contradicts itself is an error at once.
 //
-// A Locker keeps one connection for each node, and one goroutine, whatever the number of locks.
+// A Locker keeps one connection for each node, and a few goroutines, whatever the number of locks.
+//
+// It is New with the default Contention: waiters stand in a queue on the server, where that is allowed.
 //
 // Waiters and holders are told of changes by client-side caching (CLIENT TRACKING). Where there is none, because of
 // ClientOption.DisableCache or of a ClientBuilder that built something else, the Locker polls: a waiter asks every 10 to 500 ms,

@@ -22,7 +22,8 @@ type Status struct {
 	Value string
 	// Metadata is what the holder keeps beside it.
 	Metadata string
-	// Since is when the holder's call began that took the lock, by the clock of its own process. It is zero for holders of another kind.
+	// Since is when the holder's call began that took the lock, by the clock of its own process: for one who had to wait that is about when it began to
+	// wait, and for locks that are handed on within a process, the call of the first of them. It is zero for holders of another kind.
 	Since time.Time
 	// TTL is how long the lock is still taken unless it is extended; math.MaxInt64 nanoseconds if its keys do not run out.
 	TTL time.Duration
