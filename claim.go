@@ -31,7 +31,8 @@ type manner struct {
 	owner string // what ValueFunc gave; empty if it is still to be asked, or if there is none
 	force bool   // take it from whoever has it
 	arm   bool   // watch the wake key, too
-	try   bool   // the caller will not wait
+	try   bool   // the caller will not wait, and may remember
+	waits bool   // the caller waits if it fails
 }
 
 // setback is what an attempt that failed has found out.
@@ -82,7 +83,7 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 	if how.arm {
 		l.wakes = true
 	}
-	l.tries = how.try && k.fromMemory
+	l.tries, l.waits = how.try && k.fromMemory, how.waits
 	l.claimOps(how, l.ops)
 	ops := l.ops
 	patience := k.patience.now()
@@ -264,7 +265,7 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 		k.remember(l, sent, ops)
 	}
 	k.judge(l, sent)
-	if l.state == claiming && int(l.unanswered) <= len(l.keys)-k.majority && l.count(taken) > 0 {
+	if l.state == claiming && l.waits && int(l.unanswered) <= len(l.keys)-k.majority && l.count(taken) > 0 {
 		// Others are at it, too. Whoever keeps a minority of the keys until the rest has answered, or not, keeps everybody from a majority.
 		l.endBy(k.now() + max(leastGrace, k.patience.trips(4)))
 	}

@@ -71,6 +71,7 @@ type holding struct {
 	wakes      bool          // somebody may be waiting on the wake key: delete it on release
 	restored   bool          // keys that had vanished were set again
 	tries      bool          // what it meets is remembered if it fails
+	waits      bool          // there will be another attempt if it fails
 	due        time.Duration // when to extend next, while on the agenda
 	place      int           // index in the agenda, or offAgenda
 	extended   time.Duration // when it was last sent to be extended

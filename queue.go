@@ -49,6 +49,8 @@ const (
 	queueDownFor = 5 * time.Second
 	// rejoinAfter is how often one who stands in the queue makes sure that it still does: well within its life.
 	rejoinAfter = 10 * time.Second
+	// placeLife is how long a place stays in a queue that nobody comes to any more.
+	placeLife = time.Minute
 	// contendedFor is how long after somebody had to wait for a name others go to the queue at once, and mostContended how many names
 	// are remembered.
 	contendedFor  = time.Second
@@ -396,7 +398,7 @@ func (s *speaker) leaveQueue() {
 		ops[i].Epoch, ops[i].Settled, ops[i].Free, ops[i].Yield = p.epoch, p.settled, true, 0
 		ops[i].Unknown = p.late
 	}
-	until := k.now() + l.validity
+	until := k.now() + max(l.validity, placeLife)
 	k.mu.Unlock()
 	k.leave(l.name, ops, until)
 }

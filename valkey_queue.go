@@ -13,7 +13,7 @@ import (
 )
 
 // queueLife is how long a queue lives when nobody comes to it or looks to their place. All waiters do so more often.
-const queueLife = time.Minute
+const queueLife = placeLife
 
 // Queues is how many keys a script may use at once: in a cluster they are in different slots.
 func (s *valkeyStore) Queues() int {

@@ -32,7 +32,7 @@ func (k *locker) wait(ctx context.Context, name string, t *terms) (*holding, err
 	pacing := pacing{policy: t.Retry, k: k, began: k.now(), at: never}
 	var last error
 	if !k.contended(name) || t.Retry != nil || t.From != "" {
-		l, back := k.claimClean(ctx, name, manner{terms: t})
+		l, back := k.claimClean(ctx, name, manner{terms: t, waits: true})
 		if l != nil {
 			return l, nil
 		}
@@ -116,7 +116,7 @@ func (s *speaker) sleepAndTry(ctx context.Context) (*holding, error) {
 	if !s.sleep(ctx, s.left(never), nil) {
 		return nil, s.k.lastWord(ctx, s.name, s.last)
 	}
-	l, back := s.k.claim(ctx, s.name, manner{terms: s.terms})
+	l, back := s.k.claim(ctx, s.name, manner{terms: s.terms, waits: true})
 	if l != nil {
 		return l, nil
 	}
@@ -204,7 +204,7 @@ func (s *speaker) attempt(ctx context.Context, arm bool) (*holding, setback, err
 	if err != nil {
 		return nil, setback{}, err
 	}
-	l, back := s.k.claim(ctx, s.name, manner{terms: s.terms, owner: owner, arm: arm})
+	l, back := s.k.claim(ctx, s.name, manner{terms: s.terms, owner: owner, arm: arm, waits: true})
 	if l != nil {
 		s.handOver(l)
 	}
