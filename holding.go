@@ -407,6 +407,7 @@ func (k *locker) link(l *holding) {
 func (k *locker) retire(l *holding) {
 	wasHeld := l.state == held
 	k.unlink(l)
+	delete(k.places, l.owner)
 	if wasHeld {
 		k.callNext(l.name)
 	}

@@ -238,8 +238,8 @@ var _ = Describe("A lock that goes from one to the next within a process", func(
 				waiter.returns(soon)
 				if waiter.err != nil {
 					Expect(waiter.err).To(MatchError(ctxlock.ErrLockerClosed))
-				} else {
-					Expect(context.Cause(waiter)).To(MatchError(ctxlock.ErrLockerClosed))
+				} else { // it came before Close
+					Expect(end(waiter, soon)).To(MatchError(ctxlock.ErrLockerClosed))
 				}
 				waiter.release()
 			}

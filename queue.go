@@ -365,14 +365,12 @@ func (p *place) won() {
 	}
 }
 
-// settled takes a place that was left with the lock out of the books.
+// settled is for a place that was left with the lock. It stays in the books until the lock is given back: word that it was passed on may
+// still be on its way, and must not be taken for that of a lock that nobody has.
 func (k *locker) settled(p *place) {
 	if p.l.terms.Fencing {
 		k.floors.raise(p.l.name, p.l.token)
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.places, p.l.owner)
 }
 
 // leaveQueue gives up the place. If the lock has just been passed on to it, or taken, it is left free, and the next is told to look: what nobody

@@ -81,7 +81,7 @@ func (l *holding) release() error {
 	k.mu.Unlock()
 	k.letGoOf(l, ops, until)
 	k.leave(l.name, append(unconfirmed(ops), late...), until)
-	k.wakeLine(l.name)
+	k.released(l)
 	if lost == nil {
 		lost = k.lostBefore(l, ops, latest)
 	}
@@ -89,6 +89,14 @@ func (l *holding) release() error {
 		return errors.Join(lost, untold)
 	}
 	return lost
+}
+
+// released is for a lock of which the servers have been told.
+func (k *locker) released(l *holding) {
+	k.mu.Lock()
+	delete(k.places, l.owner)
+	k.mu.Unlock()
+	k.wakeLine(l.name)
 }
 
 // letGoOf has the servers told. What they say when it was decided already is booked in the background.
