@@ -60,8 +60,8 @@ func (c *serverClock) deadline(now, validity time.Duration) (ms int64, ok bool) 
 	return (now + c.ahead + validity).Milliseconds() + 1, true
 }
 
-// timing is the best that is known of a server's clock of late. Those who stand in a queue are put in order by it, so that it takes no command
-// to ask for the time: it errs by half of the quickest round trip of late, and nothing but that order rests on it.
+// timing is the best that is known of a server's clock of late. Those among whom a lock goes from hand to hand are put in order by it in the
+// queue, so that it takes no command to ask for the time: it errs by half of the quickest round trip of late, and nothing but that order rests on it.
 type timing struct {
 	mu    sync.Mutex
 	best  sample

@@ -264,7 +264,7 @@ var _ = Describe("The bound of local handoffs", func() {
 	for _, handoffs := range []struct {
 		set  int
 		most int64 // holdings here between two elsewhere
-	}{{-1, 1}, {1, 2}, {5, 6}, {0, 65}} {
+	}{{-1, 1}, {1, 2}, {5, 6}, {0, 129}} {
 		for _, m := range []mix{{majority: 1}, {majority: 2}} {
 			It(fmt.Sprintf("gives another process its turn after %d, with LocalHandoffs %d, majority %d", handoffs.most, handoffs.set, m.majority), func() {
 				s, name, check := server(), unique(), new(checker)

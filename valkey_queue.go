@@ -143,7 +143,7 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 	op, b, batch := &ops[0], s.client.B(), newBatch()
 	score := "" // the script asks for the time
 	us, known, ask := s.timing.reading(life.sent)
-	if known && !s.cluster {
+	if known && !s.cluster && !op.Timed {
 		score = strconv.FormatInt(us, 10)
 	}
 	touched := !s.inbox.messages.Load()

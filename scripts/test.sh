@@ -23,23 +23,24 @@ run() {
   go test -race -timeout 10m "$@" ./...
 }
 
-# The root module's specs mostly wait, so three parts of them run side by side, which take about as long, and the other packages after
-# them. The third part is what the first two have not named. A spec that fails is run once more, and Ginkgo says so: on a busy machine one
+# The root module's specs mostly wait, so four parts of them run side by side, which take about as long, and the other packages after
+# them. The fourth part is what the first three have not named. A spec that fails is run once more, and Ginkgo says so: on a busy machine one
 # in a few hundred misses a bound on speed.
 links='link_test.go|access_test.go|wait_test.go|builder_test.go|watcher_test.go|several'
 nodes='redlock|fencing_test.go|replica_test.go'
+queues='queue_test.go|queue_faults|queue_topology|line_test.go|memory_test.go'
 root() {
   echo "== .: $("$CTXLOCK_SERVER" --version)"
   local ok=0 part pids=()
-  for part in links nodes; do
+  for part in links nodes queues; do
     go test -race -timeout 15m "$@" -run '^TestLocker$' . --ginkgo.flake-attempts=2 --ginkgo.focus-file="${!part}" >"$tmp/$part" 2>&1 &
     pids+=($!)
   done
-  go test -race -timeout 15m "$@" . --ginkgo.flake-attempts=2 --ginkgo.skip-file="$links|$nodes" || ok=1
+  go test -race -timeout 15m "$@" . --ginkgo.flake-attempts=2 --ginkgo.skip-file="$links|$nodes|$queues" || ok=1
   for part in "${pids[@]}"; do
     wait "$part" || ok=1
   done
-  cat "$tmp/links" "$tmp/nodes"
+  cat "$tmp/links" "$tmp/nodes" "$tmp/queues"
   [ "$ok" = 0 ] || return 1
   go list ./... | tail -n +2 | xargs go test -race -timeout 10m "$@"
 }

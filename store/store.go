@@ -49,7 +49,8 @@ type Op struct {
 	// Fenced tells that whoever stands in the queue wants a fencing token with the lock: it does, if its claim has a Counter; what Counter is
 	// in a Release is for whom the lock is passed on to.
 	Fenced bool
-	// Timed has a claim that stands in the queue told how long the key has left (TTL), which takes a command more.
+	// Timed has a claim that stands in the queue told how long the key has left (TTL), and put exactly behind those who came before; otherwise a
+	// store may be wrong about that by a round trip. Either takes a command more.
 	Timed bool
 	// List is the list of waiters (see Enlist) by which those are told from the dead that stand in the queue for long.
 	List string
