@@ -33,9 +33,6 @@ const (
 	selfWord = "self"
 )
 
-// errNoMessage is for servers that take messages and do not deliver them.
-var errNoMessage = errors.New("a message that was published did not arrive")
-
 // OpenQueue finds out whether there can be queues, and how waiters can be told.
 func (s *valkeyStore) OpenQueue(id string, denied func(error)) {
 	s.onDenied = denied

@@ -43,7 +43,7 @@ func (k *locker) remember(l *holding, sent time.Duration, ops []store.Op) {
 		delete(k.refusals, name)
 	}
 	err := error(&heldByAnother{l.name})
-	k.refusals[l.name] = &refusal{until: sent + min(ttl, max(foreverLook, k.terms.validity)), err: err, ended: failed(nil, err)}
+	k.refusals[l.name] = &refusal{until: sent + min(ttl, max(foreverLook, k.terms.validity)), err: err, ended: failed(context.Background(), err)}
 }
 
 // mayBeOwn tells whether a key may be this locker's own. A store need not tell of changes that the locker makes itself.
