@@ -104,6 +104,9 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 	}
 	back := k.appraise(ended, l, ops)
 	remains := l.remainsOf(ops)
+	if how.force || how.terms.From != "" { // it may have been taken all the same
+		delete(k.refusals, name)
+	}
 	k.mu.Unlock()
 	l.end(back.err)
 	l.timer.Stop()
@@ -332,6 +335,7 @@ func (k *locker) begin(l *holding, sent time.Duration) {
 	}
 	k.patience.learn(now - sent)
 	l.lastErr = nil
+	delete(k.refusals, l.name)
 	l.state = held
 	l.handEnds = sent + k.drift.windowOf(l.validity)
 	l.believe()

@@ -23,6 +23,8 @@ const (
 	// queue's, a colon, and the locker's name.
 	queueMark     = "z" // prefix:z:name
 	queueSlotMark = "Z" // prefix:Z:{prefix:0:name}
+	pauseMark     = "y" // prefix:y:name, for some milliseconds, while those who stand in the queue leave the lock to others
+	pauseSlotMark = "Y" // prefix:Y:{prefix:0:name}
 )
 
 func keyOf(prefix string, i int, name string) string {

@@ -235,13 +235,13 @@ func (k *locker) release(ctx context.Context, ops []store.Op) {
 	if !anyUnknown(ops) || ctx.Err() != nil {
 		return
 	}
-	unknown := make([]bool, len(ops))
+	found := make([]bool, len(ops))
 	for i := range ops {
-		unknown[i] = ops[i].Unknown
+		found[i] = ops[i].Found || ops[i].Unknown
 	}
 	k.store.Release(ctx, ops)
 	for i := range ops {
-		ops[i].Found = ops[i].Found || unknown[i] // if it is not there now, it was the first request that deleted it
+		ops[i].Found = ops[i].Found || found[i] // if it is not there now, it was the first request that deleted it
 	}
 }
 

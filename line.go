@@ -83,10 +83,14 @@ func (k *locker) join(ctx context.Context, name string, t *terms) (*waiter, erro
 	return w, nil
 }
 
-// callNext has the first in line speak, unless the lock is in this process, where it waits for that. Under k.mu.
+// callNext has the first in line speak, unless the lock is in this process, where it waits for that, or others have their turn. Under k.mu.
 func (k *locker) callNext(name string) {
-	if queue := k.lines[name]; queue != nil && (!k.heldHere(name) || queue.waiters[0].takes) {
-		queue.waiters[0].call()
+	queue := k.lines[name]
+	if queue == nil || k.paused(name) { // resume calls again
+		return
+	}
+	if first := queue.waiters[0]; first.takes || !k.heldHere(name) {
+		first.call()
 	}
 }
 
@@ -177,12 +181,23 @@ func (k *locker) handOn(l *holding) bool {
 	return true
 }
 
-// mayBeHandedOn tells whether the lock is sound, and whether it is not yet the turn of other processes. Under k.mu.
+// mayBeHandedOn tells whether the lock is sound, and whether it is not yet the turn of other processes. No request for it may be under way: its
+// answer would be taken for what a holder has left that is over, and an extension might undo one that its successor has sent. Under k.mu.
 func (l *holding) mayBeHandedOn() bool {
 	now := l.k.now()
 	return int(l.handed) < l.k.localHandoffs && now < l.handEnds &&
 		l.terms.plain() && l.bundle.Load() == nil && !l.again &&
-		l.count(mine) >= l.k.majority && l.until()-now > l.validity/4
+		!l.open && l.unanswered == 0 && !l.restored && !l.anyLate() && l.count(mine) == len(l.keys) && l.until()-now > l.validity/4
+}
+
+// anyLate tells whether a claim may still come. Under k.mu.
+func (l *holding) anyLate() bool {
+	for i := range l.keys {
+		if l.keys[i].late {
+			return true
+		}
+	}
+	return false
 }
 
 // inherit makes a holding that was ready the successor of one that ends: it has the same keys, and the same owner value. Under k.mu.
@@ -190,14 +205,16 @@ func (l *holding) inherit(from *holding) {
 	k := l.k
 	l.owner = from.owner
 	copy(l.keys, from.keys)
+	l.unanswered = 0
 	l.mayLive, l.wakes, l.restored = from.mayLive, from.wakes, from.restored
 	l.turn, l.extended, l.restless = from.turn, from.extended, from.restless
 	l.queueing = from.queueing
+	if l.queueing.note == nil {
+		l.queueing.note = k.noteContention(l.name)
+	}
+	l.queueing.note.turns.took(k.now())
 	l.handed, l.handEnds = from.handed+1, from.handEnds
 	l.due = from.due
-	if from.open { // its answers will be for the one that is over
-		l.due = k.now()
-	}
 	from.stopTimer()
 	k.unlink(from)
 	k.link(l)

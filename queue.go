@@ -23,24 +23,13 @@ import (
 
 // queueing is what a lock knows of the queue.
 type queueing struct {
-	aware     bool          // somebody may stand in it, so the lock is passed on
-	passes    int32         // how often it was passed on in a row
-	freeSince time.Duration // when it was free last
-	beside    *beside       // nil until it is needed
+	aware bool        // somebody may stand in it, so the lock is passed on
+	note  *contention // of the name; nil until it is needed
 	// epoch and settled are those of its place; zero, unless a claim from there may still be under way.
 	epoch, settled int32
 }
 
 const (
-	// Peers that do not know of the queue, and whoever does without, get a lock only when it is free. So it is left free at times: when it
-	// has been passed on so often, and for so long. Then nobody from the queue takes it for a while, in which a peer can ask for three keys one
-	// after another. That while is a fiftieth of the time, so little is lost where there are no peers.
-	mostPasses  = 16
-	leastPassed = time.Second / 2
-	leastYield  = 10 * time.Millisecond
-	mostYield   = 100 * time.Millisecond
-	yieldTrips  = 5
-	yieldPart   = 50
 	// mostEpochs is how many claims may be without an answer before they are no longer told apart.
 	mostEpochs = 8
 	// glance is how soon after it was passed on a lock is looked at, which also has its keys watched. Shorter holdings do without.
@@ -77,6 +66,7 @@ type beside struct {
 type contention struct {
 	at     time.Duration // when that was last
 	beside *beside
+	turns  turns
 }
 
 // place is where a wait stands in the queue. All but the ops is under k.mu.
@@ -88,6 +78,7 @@ type place struct {
 	epoch   int32                     // of the last claim
 	settled int32                     // of the last that was answered
 	sent    [mostEpochs]time.Duration // when the claim of each epoch was sent, by its remainder
+	cancel  context.CancelCauseFunc   // ends a claim that is under way; nil if none is
 	timed   bool                      // it asks how long the key lives
 	late    bool                      // a claim was not answered
 	watched bool                      // the holder does not pass the lock on, and the keys are watched
@@ -116,7 +107,7 @@ func (s *speaker) queues() bool {
 func (k *locker) contended(name string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.lines[name] != nil || k.heldHere(name) {
+	if k.lines[name] != nil || k.heldHere(name) || k.paused(name) {
 		return true
 	}
 	return k.contendedWithin(name, contendedFor)
@@ -206,12 +197,13 @@ func (s *speaker) openPlace(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ended {
+		l.end(ErrLockerClosed)
 		return ErrLockerClosed
 	}
 	// Where the lock goes from hand to hand, its key lives for so long that the first look comes in time.
 	timed := !k.contendedWithin(s.name, min(contendedFor, l.validity/4))
 	s.place = &place{l: l, ops: make([]store.Op, k.queuedKeys()), told: never, timed: timed}
-	l.queueing.beside = k.noteContention(s.name).beside
+	l.queueing.note = k.noteContention(s.name)
 	l.unanswered = 0
 	k.link(l)
 	k.places[l.owner] = s.place
@@ -226,7 +218,12 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 		ended = ctxError(ctx, l.name, nil)
 	}
 	sent := p.prepare()
-	k.store.Claim(l.Context, p.ops)
+	asked, cancel := context.WithCancelCause(l.Context)
+	defer cancel(nil)
+	k.mu.Lock()
+	p.cancel = cancel
+	k.mu.Unlock()
+	k.store.Claim(asked, p.ops)
 	ops := p.ops
 	if p.reserves() {
 		ops = p.claimRest()
@@ -236,8 +233,11 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	p.cancel = nil
 	p.note(sent)
-	p.late = p.late || anyUnknown(ops)
+	if p.late = p.late || anyUnknown(ops); p.late && l.state == held { // word of that has come before the answer
+		p.won()
+	}
 	if l.state == queued && p.mine() {
 		p.take(sent)
 	}
@@ -276,9 +276,7 @@ func (p *place) claimRest() []store.Op {
 	l.state = claiming
 	l.unanswered = int32(len(l.keys))
 	p.won()
-	if l.queueing.freeSince == 0 {
-		l.queueing.freeSince = k.now()
-	}
+	l.queueing.note.turns.took(k.now())
 	l.endBy(k.now() + k.patience.now())
 	k.mu.Unlock()
 	l.ask(l.ops)
@@ -298,10 +296,10 @@ func (p *place) prepare() (sent time.Duration) {
 	l.claimOps(manner{}, p.ops)
 	for i := range p.ops {
 		op := &p.ops[i]
-		op.Queue, op.Epoch, op.Settled, op.Fenced, op.Timed = l.queueing.beside.queue, p.epoch, p.settled, l.terms.Fencing, p.timed
+		op.Queue, op.Epoch, op.Settled, op.Fenced, op.Timed = l.queueing.note.beside.queue, p.epoch, p.settled, l.terms.Fencing, p.timed
 	}
 	p.timed = true // those who ask again have been waiting
-	p.ops[0].List = l.queueing.beside.list
+	p.ops[0].List = l.queueing.note.beside.list
 	l.patient(sent + k.patience.now())
 	return sent
 }
@@ -319,7 +317,10 @@ func (p *place) note(sent time.Duration) {
 		p.told = p.l.k.now()
 	}
 	if p.ops[0].Queued {
-		p.l.k.noteContention(p.l.name)
+		note := p.l.k.noteContention(p.l.name)
+		if p.watched { // somebody has it who does not know of the queue
+			note.turns.passed(0, p.l.k.now())
+		}
 	}
 }
 
@@ -343,9 +344,7 @@ func (p *place) take(sent time.Duration) {
 			l.token = max(l.token, p.ops[i].Token)
 		}
 	}
-	if l.queueing.freeSince == 0 {
-		l.queueing.freeSince = k.now()
-	}
+	l.queueing.note.turns.took(k.now())
 	p.won()
 	if k.begin(l, sent); l.state != held {
 		p.over = true
@@ -355,7 +354,9 @@ func (p *place) take(sent time.Duration) {
 
 // won notes in the lock what is left of its place. Under k.mu.
 func (p *place) won() {
-	p.l.k.noteContention(p.l.name)
+	if p.epoch > 1 { // else nobody was in its way
+		p.l.k.noteContention(p.l.name)
+	}
 	p.l.queueing.aware = true
 	if p.late {
 		p.l.queueing.epoch, p.l.queueing.settled = p.epoch, p.settled
@@ -404,24 +405,20 @@ func (s *speaker) leaveQueue() {
 // passOps is what gives all of a lock's keys back, to the next in the queue. Under k.mu.
 func (l *holding) passOps(ops []store.Op) []store.Op {
 	q := &l.queueing
-	if q.beside == nil {
-		q.beside = l.k.besideOf(l.name)
+	if q.note == nil {
+		q.note = &contention{beside: l.k.besideOf(l.name)}
 	}
-	age, floor := l.k.now()-q.freeSince, l.k.floors.of(l.name)
-	queued := l.k.queuedKeys()
-	yield := min(max(leastYield, l.k.patience.trips(yieldTrips)), mostYield)
-	free := q.passes >= mostPasses && age >= max(leastPassed, yieldPart*yield)
-	if !free {
-		yield = 0
-	}
+	floor, queued := l.k.floors.of(l.name), l.k.queuedKeys()
 	for i := range l.keys {
 		if i >= queued {
 			ops = append(ops, store.Op{Key: l.keys[i].name, Owner: l.owner})
 			continue
 		}
 		ops = append(ops, store.Op{
-			Key: l.keys[i].name, Owner: l.owner, Validity: l.terms.validity, Queue: q.beside.queue, Counter: q.beside.counters[i], Floor: floor,
-			Epoch: q.epoch, Settled: q.settled, Fenced: l.terms.Fencing, Passes: q.passes + 1, Age: age, Free: free, Yield: yield,
+			Key: l.keys[i].name, Owner: l.owner, Validity: l.terms.validity,
+			Queue: q.note.beside.queue, Counter: q.note.beside.counters[i], Floor: floor,
+			Epoch: q.epoch, Settled: q.settled, Fenced: l.terms.Fencing,
+			Passes: q.note.turns.passes + 1, Age: l.k.now() - q.note.turns.since,
 		})
 	}
 	return ops
@@ -442,7 +439,7 @@ func (k *locker) hearOfQueue(name string, event store.Event) (back *holding) {
 	case store.Awaited:
 		for l := k.locks[name]; l != nil; l = l.next {
 			if l.state == held && !l.queueing.aware {
-				l.queueing.aware, l.queueing.freeSince = true, k.now()
+				l.queueing.aware, l.queueing.note = true, k.noteContention(name)
 			}
 		}
 	case store.PassedOn:
@@ -461,7 +458,7 @@ func (k *locker) passedOn(name string, passed *store.Passed) (back *holding) {
 	if l.state != queued {
 		return nil
 	}
-	l.queueing.passes, l.queueing.freeSince = passed.Passes, k.now()-passed.Age
+	k.noteContention(name).turns.passed(passed.Passes, k.now()-passed.Age)
 	if until, ok := p.trust(passed); ok && p.suffices(passed) {
 		p.believe(until, passed)
 	}
@@ -501,6 +498,10 @@ func (p *place) believe(until time.Duration, passed *store.Passed) {
 	l.handEnds = now + k.drift.windowOf(l.validity)
 	l.token = passed.Token
 	p.won()
+	delete(k.refusals, l.name)
+	if cancel := p.cancel; cancel != nil { // there is no need for its answer any more, unless that is about to come
+		time.AfterFunc(leastGrace, func() { cancel(errNoAnswer) })
+	}
 	l.lastErr = nil
 	l.state = held
 	l.believe()
@@ -523,7 +524,8 @@ func (k *locker) passedToNobody(name string, passed *store.Passed) (back *holdin
 		}
 	}
 	l := &holding{k: k, name: name, owner: passed.Owner, terms: k.terms, validity: k.terms.validity, keys: make([]lockKey, k.keys())}
-	l.queueing = queueing{aware: true, passes: passed.Passes, freeSince: k.now() - passed.Age}
+	l.queueing = queueing{aware: true, note: k.noteContention(name)}
+	l.queueing.note.turns.passed(passed.Passes, k.now()-passed.Age)
 	for i := range l.keys {
 		l.keys[i].name = keyOf(k.prefix, i, name)
 	}
@@ -539,7 +541,9 @@ func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more
 	s.faults.reset()
 	s.key = back.key
 	s.life = 0
-	if back.ttl > 0 || p.watched {
+	if back.holder == store.Unnamed && back.ttl <= mostYield { // it is free, and others have their turn
+		s.lookAt = s.k.now() + back.ttl
+	} else if back.ttl > 0 || p.watched {
 		s.sawTTL(back.ttl)
 	} else { // how long it lives is not known yet
 		s.lookAt = s.k.now() + s.terms.validity*3/4 + jitter.Between(slackFrom, slackTo)
@@ -547,7 +551,7 @@ func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		timer.Reset(min(s.lookAt, s.at) - s.k.now())
+		timer.Reset(min(s.lookAt, s.at, s.claimed+rejoinAfter) - s.k.now())
 		select {
 		case <-ctx.Done():
 			return nil, false

@@ -29,7 +29,7 @@ const (
 		`for i=n+2,2*n+1 do redis.call("SET",KEYS[i],s,"PX",string.format("%.0f",math.max(k-now,0)/1000+3600000)) end ` +
 		`return s,c end `
 
-	// nudge has the first in the queue look, after so many milliseconds, for which nobody who stands in it takes a free key.
+	// nudge has the first in the queue look who can be told, after so many milliseconds, for which nobody who stands in it takes a free key.
 	//
 	// tell reaches a waiter: by a message to its inbox, or by a touch of the key that is its inbox. It gives how many have heard it: a touch
 	// is heard by one, as far as is known. nil means that it must not be told.
@@ -37,17 +37,17 @@ const (
 		`if kind=="m" then if ARGV[3]=="" then return nil end ` +
 		`local r=redis.pcall("PUBLISH",ARGV[3]..id,text) if type(r)=="table" then return nil end return r end ` +
 		`redis.call("SET",q..":"..id,"1","PX",1) redis.call("DEL",q..":"..id) return 1 end ` +
-		`local function nudge(after) local e=redis.pcall("ZRANGE",q,0,0) if e.err or not e[1] then return end ` +
-		`if after~="0" then redis.call("SET",q..":free","1","PX",after) end ` +
+		`local function nudge(after) if after~="0" then redis.call("SET",mark,"1","PX",after) end ` +
+		`for i=1,256 do local e=redis.pcall("ZRANGE",q,0,0) if e.err or not e[1] then return end ` +
 		`local kind,id=string.match(e[1],"^%d+:f?:%d+:([mk])([^:]+):") ` +
-		`if id then tell(kind,id,"look "..after.." "..KEYS[1]) end end `
+		`if id and tell(kind,id,"look "..after.." "..KEYS[1])~=0 then return end redis.call("ZREM",q,e[1]) end end `
 )
 
 var (
 	// joinScript takes the keys if a majority of them is free, or ours already; else it stands in the queue.
 	//
 	// ARGV: number of keys, owner value, channel prefix, PX or PXAT, its value, entry, score, floor of the token, life of the queue in
-	// milliseconds, list of waiters or empty, whether to tell what the key has left, entries that this wait may have in the queue already.
+	// milliseconds, list of waiters or empty, whether to tell what the key has left, the mark of a pause, entries that this wait may have in the queue already.
 	//
 	// Behind a holder that does not know of the queue, the first few are those who watch: more than one, since they may be dead.
 	//
@@ -58,12 +58,13 @@ var (
 	// The first line keeps it from running while the server is out of memory: without that, a script may use as much as it likes once it has used a
 	// command that writes, of which GETEX is one. Passing on is another matter: it must go on then.
 	joinScript = script{
-		text: "#!lua\n" + readKeys + nextToken + tell +
+		text: "#!lua\n" + `local mark=ARGV[12] ` + readKeys + nextToken + tell +
 			`local function answer(state,token,ttl,err) local r={state,token,h or "",ttl,err} ` +
 			`for i=1,n do local x=string.sub(is[i],1,1) r[5+i]=x if x=="o" or x=="n" then r[5+i]=x..redis.call("PTTL",KEYS[i]) end end return r end ` +
 			`local since=false ` +
-			`for i=12,#ARGV do since=redis.pcall("ZSCORE",q,ARGV[i]) or since redis.pcall("ZREM",q,ARGV[i]) end ` +
-			`local yields=own==0 and free>n/2 and redis.call("PTTL",q..":free") or -2 ` +
+			`for i=13,#ARGV do since=redis.pcall("ZSCORE",q,ARGV[i]) or since redis.pcall("ZREM",q,ARGV[i]) end ` +
+			`local yields=own==0 and free>n/2 and redis.call("PTTL",mark) or -2 ` +
+			`if yields>100 then yields=-2 end ` +
 			`if own+free>n/2 and yields<1 then local k="0" ` +
 			`if #KEYS>n+1 then local floor=tonumber(ARGV[8]) ` +
 			`if own>n/2 then for i=n+2,2*n+1 do local x=tonumber(redis.call("GETEX",KEYS[i]) or 0) if x and x>floor and x<9e15 and x>tonumber(k) then k=string.format("%.0f",x) end end end ` +
@@ -87,20 +88,20 @@ var (
 			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
 			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
 			`return answer(told>0 and 3 or 2,"0",left(),"")`,
-		sha1: "0773a8dbb537eaed37b16544ccb2aeedecff8956",
+		sha1: "ad5288702f46485fdad92e6466b5bcdba944be46",
 	}
 
 	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them. If very many have gone without a
 	// word, it deletes the keys, too, and the next have to look: the server does nothing else meanwhile.
 	//
 	// ARGV: number of keys, owner value, channel prefix, whether to pass it on, how many have passed it on in a row and for how many milliseconds,
-	// floor of the token, how many milliseconds are for others if it is not passed on, entries that this wait may have in the queue.
+	// floor of the token, how many milliseconds are for others if it is not passed on, the mark of such a pause, entries that this wait may have in the queue.
 	//
 	// It returns, for each key, whether it was ours.
 	passScript = script{
-		text: readKeys + nextToken + tell +
+		text: `local mark=ARGV[9] ` + readKeys + nextToken + tell +
 			`local r={} for i=1,n do r[i]=is[i]=="own" and 1 or 0 end ` +
-			`for i=9,#ARGV do redis.pcall("ZREM",q,ARGV[i]) end ` +
+			`for i=10,#ARGV do redis.pcall("ZREM",q,ARGV[i]) end ` +
 			`if own==0 then nudge("0") return r end ` +
 			`local empty,pops=false,0 while ARGV[4]=="1" and own>n/2 and pops<256 do pops=pops+1 ` +
 			`local e=redis.pcall("ZPOPMIN",q) empty=not e.err and not e[1] if e.err or empty then break end ` +
@@ -111,6 +112,6 @@ var (
 			`if heard>0 then for i=1,n do if is[i]~="held" then redis.call("SET",KEYS[i],o,"PX",v) end end return r end end end ` +
 			`for i=1,n do if is[i]=="own" then redis.call("DEL",KEYS[i]) end end ` +
 			`if not empty then nudge(ARGV[8]) end return r`,
-		sha1: "c4bef0310880f30c2b341c9775156d05b3658070",
+		sha1: "c3095bd67915924ce64fbe9fb2c50c71f912e8b7",
 	}
 )

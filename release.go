@@ -73,7 +73,13 @@ func (l *holding) release() error {
 	l.gone = make(chan struct{})
 	latest := k.now() + closeTime
 	l.endBy(latest)
+	yield := k.yields(l)
 	ops := l.releaseOps()
+	for i := range ops {
+		if ops[i].Queue != "" && yield > 0 {
+			ops[i].Free, ops[i].Yield = true, yield
+		}
+	}
 	until, late := max(k.now()+l.validity, l.mayLive), l.lateOps()
 	if l.queueing.aware { // it is passed on, so whoever comes next here stands in the queue, whichever comes first
 		k.callNext(l.name)
@@ -82,6 +88,9 @@ func (l *holding) release() error {
 	k.letGoOf(l, ops, until)
 	k.leave(l.name, append(unconfirmed(ops), late...), until)
 	k.released(l)
+	if yield > 0 {
+		k.resume(l.name, yield)
+	}
 	if lost == nil {
 		lost = k.lostBefore(l, ops, latest)
 	}

@@ -439,17 +439,30 @@ func (s *valkeyStore) Release(ctx context.Context, ops []store.Op) {
 		return
 	}
 	refused := s.release(ctx, ops, false)
+	if refused == nil {
+		return
+	}
+	found := make([]bool, len(ops)) // by what was not refused, which is asked again with the rest
+	again := func(whole bool) {
+		for i := range ops {
+			found[i] = found[i] || ops[i].Err == nil && ops[i].Found
+		}
+		refused = s.release(ctx, ops, whole)
+	}
 	if refusesQueue(refused) && ops[0].Queue != "" {
 		s.deny(refused)
-		refused = s.release(ctx, ops, false)
+		again(false)
 	}
 	if unknownCommand(refused) {
 		s.delIfeq.Store(false)
 		s.delex.Store(false)
-		refused = s.release(ctx, ops, false)
+		again(false)
 	}
 	if unknownScript(refused) {
-		s.release(ctx, ops, true)
+		again(true)
+	}
+	for i := range ops {
+		ops[i].Found = ops[i].Found || ops[i].Err == nil && found[i]
 	}
 }
 

@@ -151,7 +151,7 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 		batch.add(b.Exists().Key(op.Queue + ":" + s.inbox.id).Build())
 	}
 	args := append(make([]string, 0, 16), strconv.Itoa(len(ops)), op.Owner, s.channels(), life.unit, life.value, s.entry(op, op.Epoch), score,
-		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), op.List, flag(op.Timed))
+		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), op.List, flag(op.Timed), s.mark(op.Queue))
 	args = s.entries(args, op, op.Epoch-1)
 	batch.add(joinScript.command(b, whole, s.queueKeys(ops, op.Counter != ""), args...))
 	if ask && !s.cluster {
@@ -191,12 +191,24 @@ func (s *valkeyStore) queueKeys(ops []store.Op, counters bool) []string {
 	return keys
 }
 
+// mark is the key that is there while nobody who stands in a queue takes a free key. It has a letter of its own: whatever follows a name may be
+// another name.
+func (s *valkeyStore) mark(queue string) string {
+	if rest, ok := strings.CutPrefix(queue, s.inbox.prefix+":"+queueSlotMark+":"); ok {
+		return s.inbox.prefix + ":" + pauseSlotMark + ":" + rest
+	}
+	if rest, ok := strings.CutPrefix(queue, s.inbox.prefix+":"+queueMark+":"); ok {
+		return s.inbox.prefix + ":" + pauseMark + ":" + rest
+	}
+	return queue + ":" + pauseMark
+}
+
 // pass is the command of a release that passes a lock on. The ops are the keys of one lock.
 func (s *valkeyStore) pass(ops []store.Op, whole bool) valkey.Completed {
 	op := &ops[0]
 	args := append(make([]string, 0, 10), strconv.Itoa(len(ops)), op.Owner, s.channels(), flag(!op.Free),
 		strconv.Itoa(int(op.Passes)), strconv.FormatInt(op.Age.Milliseconds(), 10), strconv.FormatInt(op.Floor, 10),
-		strconv.FormatInt(op.Yield.Milliseconds(), 10))
+		strconv.FormatInt(op.Yield.Milliseconds(), 10), s.mark(op.Queue))
 	if op.Epoch > 0 {
 		args = s.entries(args, op, op.Epoch)
 	}

@@ -211,12 +211,22 @@ func (s *speaker) attempt(ctx context.Context, arm bool) (*holding, setback, err
 	return l, back, nil
 }
 
+// othersHaveIt notes that somebody else has had a turn. Under k.mu.
+func (s *speaker) othersHaveIt(back setback) {
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	if note := s.k.contention[s.name]; note != nil && back.key != "" && !s.k.mayBeOwn(back.holder) {
+		note.turns.passed(0, s.k.now())
+	}
+}
+
 // awaitHint waits, after a claim without a queue, until another is worth while. more is false if the wait is over; arm tells to ask for the
 // wake key.
 func (s *speaker) awaitHint(ctx context.Context, back setback, armed bool) (more, arm bool) {
 	if armed && back.armed > 0 {
 		s.armed = s.k.now() + min(back.armed, store.WakeLife) // a foreign one may live for ever
 	}
+	s.othersHaveIt(back)
 	again := s.extends(back)
 	s.quiet = again && armed && s.armed > s.k.now()
 	if again && !armed {

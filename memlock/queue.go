@@ -69,8 +69,11 @@ func (st *step) claims(ops []store.Op) {
 	st.stand(ops)
 }
 
-// freeMark ends the key that is there while claims from the queue take nothing.
-const freeMark = ":free"
+// freeMark begins the key that is there while claims from the queue take nothing, for mostYield at the longest.
+const (
+	freeMark  = "y:"
+	mostYield = 100 * time.Millisecond
+)
 
 // yields tells whether the keys are for those who do not stand in the queue.
 func (st *step) yields(ops []store.Op) bool {
@@ -79,8 +82,8 @@ func (st *step) yields(ops []store.Op) bool {
 			return false
 		}
 	}
-	_, found := st.get(ops[0].Queue + freeMark)
-	return found
+	e, found := st.get(freeMark + ops[0].Queue)
+	return found && st.left(e) <= mostYield
 }
 
 // available counts the keys that are free, or the claimant's own.
@@ -131,7 +134,7 @@ func (st *step) stand(ops []store.Op) {
 			if op.Timed {
 				ops[i].TTL = st.left(e)
 			}
-		} else if e, found := st.get(op.Queue + freeMark); found {
+		} else if e, found := st.get(freeMark + op.Queue); found {
 			ops[i].Holder, ops[i].TTL = store.Unnamed, st.left(e)
 		}
 	}
@@ -236,10 +239,15 @@ func (st *step) tokenFor(ops []store.Op) int64 {
 
 // nudge has the first in the queue look.
 func (st *step) nudge(op *store.Op) {
-	if queue := st.queue(op.Queue); len(queue) > 0 {
-		if op.Yield > 0 {
-			st.set(op.Queue+freeMark, "1", op.Yield)
-		}
+	if op.Yield > 0 {
+		st.set(freeMark+op.Queue, "1", op.Yield)
+	}
+	queue := st.queue(op.Queue)
+	for len(queue) > 0 && queue[0].inbox.gone {
+		queue = queue[1:]
+		st.setQueue(op.Queue, queue)
+	}
+	if len(queue) > 0 {
 		st.owed = append(st.owed, notice{queue[0].inbox, store.Event{Key: op.Key, Word: store.Look, After: op.Yield}})
 	}
 }

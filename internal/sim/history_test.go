@@ -278,7 +278,8 @@ func (h *history) nothingLeft(when string) {
 
 // mayStay tells whether a key is one of those that are left to run out, and will.
 func (h *history) mayStay(key string) bool {
-	return strings.HasPrefix(key, "sim:T:") && h.server.TTL(key) < counterLife || strings.HasPrefix(key, "sim:Q:") && h.server.TTL(key) <= noteLife
+	return strings.HasPrefix(key, "sim:T:") && h.server.TTL(key) < counterLife ||
+		(strings.HasPrefix(key, "sim:Q:") || strings.HasPrefix(key, "sim:Z:")) && h.server.TTL(key) <= noteLife
 }
 
 // noteLife is how long a note of who waits stands at the most when nobody could be told to take it back. counterLife is more than a
