@@ -16,17 +16,18 @@ type Contention struct {
 	NoQueue bool
 	// LocalHandoffs is how often in a row a lock may go from one holder to the next within this Locker, without a word to the server, before
 	// the other processes get their turn; in any case only until the trust window ends that the first of them took it with. A holder
-	// elsewhere waits for so many holdings at the most. -1 means never. Only locks on the terms of the drop-in calls are handed on, and those by
+	// elsewhere waits for so many holdings at the most. At most 1048576; -1 means never, and leaves the lock free for a moment between any two. Only locks on the terms of the drop-in calls are handed on, and those by
 	// Acquire with the same Validity and none of Value, ValueFunc, Metadata, From, NoExtend, Fencing and Replicas. Default: 128. Handing on takes 3 µs,
 	// and asking the server some 100 µs even when it is near, so by then most of that is spared, and others wait for no longer than 128 holdings.
 	LocalHandoffs int
-	// TryFromMemory makes a try (TryWithContext, and Acquire with Mode Try) fail at once, without asking the server, for a name that a try of
-	// this Locker has found to be held by others, until word comes that its keys have changed (by tracking), or its key should have run out. So
+	// TryFromMemory makes a try (TryWithContext, and Acquire with Mode Try) fail at once, without asking the server, for a name that this Locker
+	// holds itself, or that a try of it has found to be held by others, until word comes that its keys have changed (by tracking), or its key should have run out. So
 	// ErrNotLocked may be stale: by the time that word takes, which is half a round trip; and if the connection is stalled, by no more than the key
-	// had left to live when it was looked at. Only ErrNotLocked comes from memory; a lock is always taken on the server. Default: every try asks.
+	// had left to live when it was looked at, or this Locker's KeyValidity (at least 1s) if that is less. It is for locks whose keys are all on one node: with NewRedlock, and KeyMajority above 1 in
+	// a cluster, every try asks. Only ErrNotLocked comes from memory; a lock is always taken on the server. Default: every try asks.
 	TryFromMemory bool
-	// OnFallback is called once, on a goroutine of its own, if there can be no queues because the servers or the user's permissions do not allow what they need, with the
-	// reason: the rest works as with NoQueue. Default: not called.
+	// OnFallback is called once, on a goroutine of its own, with the reason, if there can be no queues because the servers or the user's permissions do not allow what they
+	// need, or because there is no tracking: usually when the Locker is made, or when permissions are taken away. The rest works as with NoQueue. Default: not called.
 	OnFallback func(error)
 }
 

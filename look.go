@@ -30,7 +30,7 @@ type Status struct {
 	// Until is the same as a time of this process's clock, zero if the keys do not run out.
 	Until time.Time
 	// Waiting is how many calls wait for the lock, in all processes that use ctxlock with permission for the list of
-	// waiters: those that have waited for a quarter of a second or longer.
+	// waiters: those that have waited for a quarter of a second or longer. Those of a process that crashed count for up to 45s.
 	Waiting int
 }
 

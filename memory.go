@@ -42,7 +42,7 @@ func (k *locker) remember(l *holding, sent time.Duration, ops []store.Op) {
 		}
 		delete(k.refusals, name)
 	}
-	err := error(&heldByAnother{l.name})
+	err := &heldByAnother{l.name}
 	k.refusals[l.name] = &refusal{until: sent + min(ttl, max(foreverLook, k.terms.validity)), err: err, ended: failed(context.Background(), err)}
 }
 
@@ -62,13 +62,19 @@ func (e *heldByAnother) Error() string {
 // Unwrap makes errors.Is find ErrNotLocked.
 func (e *heldByAnother) Unwrap() error { return ErrNotLocked }
 
-// refuse gives what is remembered of a name, or nil if nothing is, or that is over.
+// refuse gives what is remembered of a name, or nil if nothing is, or that is over; and what is known without that.
 func (k *locker) refuse(name string) *refusal {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.refusals[name]
-	if r != nil && !k.ended && k.now() < r.until {
+	switch {
+	case k.ended:
+		return nil
+	case r != nil && k.now() < r.until:
 		return r
+	case k.heldHere(name): // which needs nobody's word
+		err := &heldByAnother{name}
+		return &refusal{err: err, ended: failed(context.Background(), err)}
 	}
 	return nil
 }

@@ -14,8 +14,9 @@ type LockerOption struct {
 	// ClientBuilder builds the client from the ClientOption that it is given, which carries what tracking needs. A client
 	// that was built from anything else brings no invalidations; the Locker notices and polls. Nil means valkey.NewClient.
 	ClientBuilder func(option valkey.ClientOption) (valkey.Client, error)
-	// KeyPrefix is the first part of every key: prefix:i:name and, while somebody waits, prefix:w:name or
-	// prefix:W:{prefix:0:name}. All who are to exclude each other need the same.
+	// KeyPrefix is the first part of every key: prefix:i:name; beside it, while somebody waits, the queue prefix:Z:{prefix:0:name}, the list of who waits
+	// with the letter Q, and, where there is no queue, the wake key with W; counters of fencing tokens, T, live an hour longer. Names that
+	// contain braces have those as prefix:z:name, q, w and t. All who are to exclude each other need the same.
 	// The default is "valkeylock".
 	KeyPrefix string
 	// ClientOption is what the client is built from: addresses, user, TLS, Sentinel or Cluster. The Locker needs one
