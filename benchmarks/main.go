@@ -44,6 +44,9 @@ func runAll() error {
 	go closeOnSignal(p)
 	s := &suite{park: p, progress: os.Stderr, rounds: *rounds, warm: *length / 4, length: *length, tripOnly: *trip}
 	list, extra := chosen(*only), chosenStudies(*only)
+	if len(list)+len(extra) == 0 {
+		return fmt.Errorf("no scenario or study has %q in its name: see scenario.go and study.go", *only)
+	}
 	fmt.Fprintf(os.Stderr, "%s; %d scenarios, about %v", p.serverName(), len(list), s.estimate(list).Round(time.Second))
 	if len(extra) > 0 {
 		fmt.Fprintf(os.Stderr, "; then %d studies", len(extra))

@@ -121,7 +121,7 @@ func targets() []target {
 		{"128 lockers on one name: handoffs to redislock's", more(lockers128, ours1, bsm), 3, false},
 		{"128 lockers on one name: handoffs to valkeylock's, majority 2", more(lockers128, ours2, theirs2), 6, false},
 		{"128 lockers on one name: acquisitions to valkeylock's, majority 1", times(lockers128, ours1, theirs1), 12, false},
-		{"128 lockers on one name: acquisitions to redislock's", times(lockers128, ours1, bsm), 3, false},
+		{"128 lockers on one name: acquisitions to redislock's, most of which are of who has just had it", times(lockers128, ours1, bsm), 3, false},
 		{"128 lockers on one name: acquisitions to valkeylock's, majority 2", times(lockers128, ours2, theirs2), 6, false},
 		{"rate with 512 lockers to that with 16", between(ours1, lockers512, lockers16, rate), 0.8, false},
 		{"server commands a handoff, 16 lockers", one(lockers16, ours1, commands), 10, true},
