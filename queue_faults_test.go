@@ -128,6 +128,14 @@ func (c *crowded) String() string { return fmt.Sprintf("%v, told %s", c.mix, c.r
 // chosen is when the key of a lock that was given to somebody who does not come for it has run out, and the next has looked.
 const chosen = validity + promised + busy
 
+// stateOf is what the system says of a process; empty where it has no such way to tell.
+func stateOf(pid int) string {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	state, _, _ := strings.Cut(rest, " ")
+	return state
+}
+
 var faultMixes = []mix{{majority: 1}, {majority: 2}}
 
 // forEachCrowd makes a spec for each way to be told.
@@ -167,6 +175,7 @@ var _ = Describe("When a lock is passed on to one who", Label("control"), func()
 		c.n = 1
 		second := c.stands(c.locker(s.Addr()))
 		Expect(stopped.Signal(syscall.SIGSTOP)).To(Succeed())
+		Eventually(func() string { return stateOf(stopped.Process.Pid) }).WithTimeout(soon).Should(Or(Equal("T"), BeEmpty()))
 		c.first.release()
 		next := second.gets(chosen)
 		Expect(stopped.Signal(syscall.SIGCONT)).To(Succeed())
