@@ -153,6 +153,11 @@ func (k *locker) wonBy(w *waiter) *holding {
 func (k *locker) wakeLine(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.wakeLocked(name)
+}
+
+// wakeLocked is wakeLine under k.mu.
+func (k *locker) wakeLocked(name string) {
 	if queue := k.lines[name]; queue != nil {
 		queue.signal(true)
 		k.callNext(name)

@@ -103,9 +103,9 @@ func (l *holding) release() error {
 // released is for a lock of which the servers have been told.
 func (k *locker) released(l *holding) {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	delete(k.places, l.owner)
-	k.mu.Unlock()
-	k.wakeLine(l.name)
+	k.wakeLocked(l.name)
 }
 
 // letGoOf has the servers told. What they say when it was decided already is booked in the background.

@@ -37,33 +37,33 @@ type Op struct {
 	Validity time.Duration
 	// Floor is a token that was given out before: those that follow are greater (Claim), and the counter is not less (Extend).
 	Floor int64
-	// Waiters is how many wait (Enlist).
-	Waiters int32
-	// Replicas is how many replicas must have acknowledged the claim before it counts.
-	Replicas int32
 	// From makes Claim take the key from the holder whose owner value this is: what its value has before the first line break.
 	From string
 	// Queue is the key of the queue of those who wait for the lock, or empty. Ops that follow each other and have the same Owner and the
 	// same Queue are the keys of one lock, all of them, and are carried out as one atomic step: see OpenQueue.
 	Queue string
+	// List is the list of waiters (see Enlist) by which those are told from the dead that stand in the queue for long.
+	List string
+	// Age is for how long others have passed the lock on in a row, and Passes how many before this one (Release).
+	Age time.Duration
+	// Yield goes with Free, and is for those who do not stand in the queue: for that long, claims with Queue take no key that is free.
+	Yield time.Duration
+	// Waiters is how many wait (Enlist).
+	Waiters int32
+	// Replicas is how many replicas must have acknowledged the claim before it counts.
+	Replicas int32
+	// Epoch counts the claims of one wait that stand in a queue, from 1. Whom the lock is passed on to hears the Epoch of the last that
+	// was carried out, and so from when on it cannot have had the lock. Settled is the last that was answered before.
+	Epoch, Settled int32
+	Passes         int32
 	// Fenced tells that whoever stands in the queue wants a fencing token with the lock: it does, if its claim has a Counter; what Counter is
 	// in a Release is for whom the lock is passed on to.
 	Fenced bool
 	// Timed has a claim that stands in the queue told how long the key has left (TTL), and put exactly behind those who came before; otherwise a
 	// store may be wrong about that by a round trip. Either takes a command more.
 	Timed bool
-	// List is the list of waiters (see Enlist) by which those are told from the dead that stand in the queue for long.
-	List string
-	// Epoch counts the claims of one wait that stand in a queue, from 1. Whom the lock is passed on to hears the Epoch of the last that
-	// was carried out, and so from when on it cannot have had the lock. Settled is the last that was answered before.
-	Epoch, Settled int32
-	// Passes is how many have passed the lock on in a row before this one (Release), and Age for how long.
-	Passes int32
-	Age    time.Duration
-	// Free makes Release leave the keys free, although others stand in the queue: the first is told to look. With Yield, that is so that those
-	// have a chance who do not stand in it: for that long, claims with Queue take no key that is free.
-	Free  bool
-	Yield time.Duration
+	// Free makes Release leave the keys free, although others stand in the queue: the first is told to look, after Yield.
+	Free bool
 	// Force makes Claim take the key from whoever has it.
 	Force bool
 	// Restore tells that the claim is for a lock that is held: a store that is wary of claims need not be of this one.
