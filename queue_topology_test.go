@@ -160,7 +160,9 @@ var _ = Describe("In a cluster, the queue", Ordered, ContinueOnFailure, Label("c
 
 	It("goes with its slot again and again, among those who hand the lock to each other", func() {
 		option := one.option(c.Addrs()...)
-		contest, ctx := newContest(6), bg()
+		contest := newContest(6)
+		ctx, end := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer end()
 		for i := range contest.visits {
 			contest.enter(ctx, i, locker(option).WithContext)
 		}
