@@ -22,7 +22,7 @@ type line struct {
 type waiter struct {
 	called chan struct{} // of one: it is the speaker now, or was handed the lock
 	// heir is the holding that the lock may be handed to, or that stands in the queue: ready, since somebody else's context must not be
-	// called while a lock changes hands. Nil on terms on which locks are not handed on.
+	// called while a lock changes hands. Nil at first, and on terms on which locks are not handed on. Written under k.mu, by its own call.
 	heir *holding
 	// takes tells that it may take the lock from its holder (AcquireOption.From), so it speaks in any case.
 	takes bool
@@ -61,11 +61,8 @@ func (w *waiter) call() {
 
 // join stands a new waiter at the end of the line. It fails once the locker is closed; otherwise the caller has a
 // place in k.work.
-func (k *locker) join(ctx context.Context, name string, t *terms) (*waiter, error) {
+func (k *locker) join(name string, t *terms) (*waiter, error) {
 	w := &waiter{called: make(chan struct{}, 1), takes: t.From != ""}
-	if t.plain() {
-		w.heir = k.newHolding(ctx, name, t, "", queued)
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ended {
@@ -81,6 +78,17 @@ func (k *locker) join(ctx context.Context, name string, t *terms) (*waiter, erro
 	k.callNext(name)
 	k.lineChanged(name)
 	return w, nil
+}
+
+// makeHeir readies a waiter that stands in line to be handed the lock.
+func (k *locker) makeHeir(ctx context.Context, name string, w *waiter, t *terms) {
+	if !t.plain() {
+		return
+	}
+	heir := k.newHolding(ctx, name, t, "", queued)
+	k.mu.Lock()
+	w.heir = heir
+	k.mu.Unlock()
 }
 
 // callNext has the first in line speak, unless the lock is in this process, where it waits for that, or others have their turn. Under k.mu.

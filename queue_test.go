@@ -472,7 +472,7 @@ func asAsked(s *lab.Server, m mix, lock *ctxlock.Lock, option ctxlock.AcquireOpt
 	if lives == 0 {
 		lives = validity
 	}
-	Expect(ttl(s, firstKey(lock.Name()))).To(And(BeNumerically(">", 0), BeNumerically("<=", lives)), what)
+	Expect(ttl(s, firstKey(lock.Name()))).To(And(BeNumerically(">", 0), BeNumerically("<=", lives+10*time.Millisecond)), what)
 	Expect(time.Until(lock.Until())).To(And(BeNumerically(">", 0), BeNumerically("<", lives-lives/20)), what+": it is trusted a margin less")
 	Expect(lock.Token() > 0).To(Equal(option.Fencing), what)
 	if option.NoExtend {

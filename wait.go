@@ -137,7 +137,7 @@ func (s *speaker) failed(ctx context.Context, err error) error {
 // standInLine waits in line, for as long as the policy, if there is one, is to be woken. The place in line is given up in any case: a
 // policy, or a ValueFunc, may panic.
 func (s *speaker) standInLine(ctx context.Context) (l *holding, err error) {
-	if s.waiter, err = s.k.join(ctx, s.name, s.terms); err != nil {
+	if s.waiter, err = s.k.join(s.name, s.terms); err != nil {
 		return nil, err
 	}
 	s.placed = true
@@ -156,6 +156,7 @@ func (s *speaker) standInLine(ctx context.Context) (l *holding, err error) {
 			}
 		}
 	}()
+	s.k.makeHeir(ctx, s.name, s.waiter, s.terms)
 	if l, err = s.awaitTurn(ctx); l != nil || err != nil {
 		return l, err
 	}
