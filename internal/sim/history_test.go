@@ -279,13 +279,15 @@ func (h *history) nothingLeft(when string) {
 // mayStay tells whether a key is one of those that are left to run out, and will.
 func (h *history) mayStay(key string) bool {
 	return strings.HasPrefix(key, "sim:T:") && h.server.TTL(key) < counterLife ||
-		(strings.HasPrefix(key, "sim:Q:") || strings.HasPrefix(key, "sim:Z:")) && h.server.TTL(key) <= noteLife
+		(strings.HasPrefix(key, "sim:Q:") || strings.HasPrefix(key, "sim:Z:")) && h.server.TTL(key) <= noteLife ||
+		strings.HasPrefix(key, "y:") && h.server.TTL(key) <= pauseLife
 }
 
 // noteLife is how long a note of who waits stands at the most when nobody could be told to take it back. counterLife is more than a
 // counter of fencing tokens lives when nobody uses it.
 const (
 	noteLife    = time.Minute
+	pauseLife   = 100 * time.Millisecond // of the mark that a lock is left to others for now
 	counterLife = time.Hour + time.Minute
 )
 

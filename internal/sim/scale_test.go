@@ -257,7 +257,7 @@ func TestScaleRequestsPerHandoff(t *testing.T) {
 		more float64
 	}{
 		{16, 200 * time.Microsecond, 200 * time.Microsecond, 0},
-		{512, 200 * time.Microsecond, 200 * time.Microsecond, 0}, // 512 of 0.4 ms are 205 ms
+		{512, 150 * time.Microsecond, 150 * time.Microsecond, 0}, // 512 of 0.3 ms are 154 ms
 		{512, 500 * time.Microsecond, 500 * time.Microsecond, 2}, // 512 of 1 ms are 0.5 s
 		{512, time.Millisecond, time.Millisecond, 2},             // 512 of 2 ms are 1.02 s
 	} {
