@@ -52,7 +52,7 @@ func (s *valkeyStore) confirmTogether(ctx context.Context, ops []*store.Op) {
 		commands = append(commands, extendScript.command(b, true, []string{op.Key}, op.Owner, verb, life.value))
 	}
 	patience := min(s.patience, s.clock.drift.windowOf(ops[0].Validity))
-	patience = max(patience-patience/4, time.Millisecond) // so that the answer comes within the attempt
+	patience = max(patience/2, time.Millisecond) // so that the answer comes within the attempt, for which it may have to connect first
 	wanted := int64(ops[0].Replicas)
 	commands = append(commands, b.Wait().Numreplicas(wanted).Timeout(patience.Milliseconds()).Build())
 	results := s.onOwnConnection(ctx, commands)
