@@ -283,10 +283,23 @@ func (s *speaker) awaitCall(ctx context.Context, pause <-chan time.Time) (*holdi
 	case <-pause:
 		return nil, errPause
 	case <-ctx.Done():
-		return nil, s.k.lastWord(ctx, s.name, s.last)
+		return nil, s.k.lastWord(ctx, s.name, s.met())
 	case <-s.k.life.Done():
 		return nil, ErrLockerClosed
 	}
+}
+
+// met is what the wait has met: what its last attempt has, or, if it has made none, whoever has the lock in this process.
+func (s *speaker) met() error {
+	if s.last != nil {
+		return s.last
+	}
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	if s.k.heldHere(s.name) {
+		return &heldByAnother{s.name}
+	}
+	return nil
 }
 
 // extends tells whether the holder that was met is one that is known to extend and to delete the wake key then. That it was
