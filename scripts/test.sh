@@ -43,6 +43,7 @@ root() {
   cat "$tmp/links" "$tmp/nodes" "$tmp/queues"
   [ "$ok" = 0 ] || return 1
   go list ./... | tail -n +2 | xargs go test -race -timeout 10m "$@"
+  go test -run '^TestScale' ./internal/sim # which the race detector does not bear
 }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

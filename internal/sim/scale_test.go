@@ -123,6 +123,9 @@ type crowd struct {
 
 // inCrowd runs a test in fake time with n lockers whose round trip takes that long.
 func inCrowd(t *testing.T, n int, trip time.Duration, local int, test func(*crowd)) {
+	if raced {
+		t.Skip("without the race detector: scripts/test.sh runs these apart")
+	}
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := &crowd{t: t, server: memlock.NewServer(memlock.ServerOption{Latency: trip}), turns: make([]int, n)}
