@@ -219,7 +219,7 @@ func (l *holding) inherit(from *holding) {
 	l.owner = from.owner
 	copy(l.keys, from.keys)
 	l.unanswered = 0
-	l.mayLive, l.wakes, l.restored = from.mayLive, from.wakes, from.restored
+	l.mayLive, l.wakes = from.mayLive, from.wakes
 	l.turn, l.extended, l.restless = from.turn, from.extended, from.restless
 	l.queueing = from.queueing
 	if l.queueing.note == nil {

@@ -116,6 +116,7 @@ var _ = Describe("List", func() {
 		s := server()
 		option := m.option(s.Addr())
 		option.KeyPrefix = "odd*[prefix]?"
+		option.KeyValidity = 10 * time.Second // a step of List has a fraction of it, and servers may be busy
 		a := locker(option)
 		other := option
 		other.KeyPrefix = "oddx[prefix]?"

@@ -157,14 +157,11 @@ func (s *speaker) claimPlace(ctx context.Context) (*holding, setback, error) {
 	back, standing := p.claim(ctx)
 	switch {
 	case back.err == nil:
-		s.place = nil
-		s.handOver(p.l)
-		s.k.settled(p)
-		if len(p.ops) < len(p.l.keys) {
-			l, back := s.k.settle(ctx, p.l)
-			return l, back, nil
+		l := s.leaveWithLock()
+		if len(p.ops) < len(l.keys) {
+			l, back = s.k.settle(ctx, l)
 		}
-		return p.l, setback{}, nil
+		return l, back, nil
 	case !standing:
 		s.leaveQueue()
 	}
@@ -217,12 +214,9 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 	if ctx.Err() != nil {
 		ended = ctxError(ctx, l.name, nil)
 	}
-	sent := p.prepare()
 	asked, cancel := context.WithCancelCause(l.Context)
 	defer cancel(nil)
-	k.mu.Lock()
-	p.cancel = cancel
-	k.mu.Unlock()
+	sent := p.prepare(cancel)
 	k.store.Claim(asked, p.ops)
 	ops := p.ops
 	if p.reserves() {
@@ -284,11 +278,11 @@ func (p *place) claimRest() []store.Op {
 }
 
 // prepare begins a new epoch, and writes the claim down.
-func (p *place) prepare() (sent time.Duration) {
+func (p *place) prepare(cancel context.CancelCauseFunc) (sent time.Duration) {
 	l, k := p.l, p.l.k
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	sent = k.now()
+	sent, p.cancel = k.now(), cancel
 	if p.epoch-p.settled < mostEpochs-1 {
 		p.epoch++
 		p.sent[p.epoch%mostEpochs] = sent
@@ -366,12 +360,16 @@ func (p *place) won() {
 	}
 }
 
-// settled is for a place that was left with the lock. It stays in the books until the lock is given back: word that it was passed on may
-// still be on its way, and must not be taken for that of a lock that nobody has.
-func (k *locker) settled(p *place) {
-	if p.l.terms.Fencing {
-		k.floors.raise(p.l.name, p.l.token)
+// leaveWithLock is for a place that has become a lock. It stays in the books until that is given back: word that the lock was passed on may
+// still be on its way, and must not be taken for that of one that nobody has.
+func (s *speaker) leaveWithLock() *holding {
+	l := s.place.l
+	s.place = nil
+	s.handOver(l)
+	if l.terms.Fencing {
+		s.k.floors.raise(l.name, l.token)
 	}
+	return l
 }
 
 // leaveQueue gives up the place. If the lock has just been passed on to it, or taken, it is left free, and the next is told to look: what nobody
@@ -581,10 +579,7 @@ func (s *speaker) passed() *holding {
 	if !won {
 		return nil
 	}
-	s.handOver(p.l)
-	s.k.settled(p)
-	s.place = nil
-	return p.l
+	return s.leaveWithLock()
 }
 
 // stillHeld looks whether there is nothing to do but to wait on: the lock is held by the one that was met, or by one that passes it on.

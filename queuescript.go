@@ -27,7 +27,7 @@ const (
 		`local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
 		`local k=math.max(c+1,math.min(now,9e15),floor+1) local s=string.format("%.0f",k) ` +
 		`for i=n+2,2*n+1 do redis.call("SET",KEYS[i],s,"PX",string.format("%.0f",math.max(k-now,0)/1000+3600000)) end ` +
-		`return s,c end `
+		`return s end `
 
 	// nudge has the first in the queue look who can be told, after so many milliseconds, for which nobody who stands in it takes a free key.
 	//
@@ -88,7 +88,7 @@ var (
 			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
 			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
 			`return answer(told>0 and 3 or 2,"0",left(),"")`,
-		sha1: "ad5288702f46485fdad92e6466b5bcdba944be46",
+		sha1: "a4747e640f490cfec1804d9da42fd59174e5f588",
 	}
 
 	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them. If very many have gone without a
@@ -112,6 +112,6 @@ var (
 			`if heard>0 then for i=1,n do if is[i]~="held" then redis.call("SET",KEYS[i],o,"PX",v) end end return r end end end ` +
 			`for i=1,n do if is[i]=="own" then redis.call("DEL",KEYS[i]) end end ` +
 			`if not empty then nudge(ARGV[8]) end return r`,
-		sha1: "c3095bd67915924ce64fbe9fb2c50c71f912e8b7",
+		sha1: "f21e50f91df0e4db15fd40b33354dfe85386101a",
 	}
 )

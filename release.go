@@ -74,12 +74,7 @@ func (l *holding) release() error {
 	latest := k.now() + closeTime
 	l.endBy(latest)
 	yield := k.yields(l)
-	ops := l.releaseOps()
-	for i := range ops {
-		if ops[i].Queue != "" && yield > 0 {
-			ops[i].Free, ops[i].Yield = true, yield
-		}
-	}
+	ops := leaveFree(l.releaseOps(), yield)
 	until, late := max(k.now()+l.validity, l.mayLive), l.lateOps()
 	if l.queueing.aware { // it is passed on, so whoever comes next here stands in the queue, whichever comes first
 		k.callNext(l.name)
@@ -98,6 +93,16 @@ func (l *holding) release() error {
 		return errors.Join(lost, untold)
 	}
 	return lost
+}
+
+// leaveFree has keys left free for a while that would be passed on, unless that is zero.
+func leaveFree(ops []store.Op, yield time.Duration) []store.Op {
+	for i := range ops {
+		if ops[i].Queue != "" && yield > 0 {
+			ops[i].Free, ops[i].Yield = true, yield
+		}
+	}
+	return ops
 }
 
 // released is for a lock of which the servers have been told.

@@ -2,7 +2,7 @@ package ctxlock
 
 import "time"
 
-// Peers that do not know of the queue, and whoever does without, get a lock only when it is free, and asks for it before those who have
+// Peers that do not know of the queue, and whoever does without, get a lock only when it is free, and hear of that later than those who have
 // just given it back. So a lock that goes round among the waiters of one process, or through the queue, is left free at times, and for a
 // while nobody of those takes it: for so long that a peer can ask for three keys one after another. That while is a fiftieth of the
 // time, so little is lost where there is nobody else.

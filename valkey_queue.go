@@ -255,24 +255,36 @@ func (a *answers) join(ops []store.Op) (taken time.Duration, refused error) {
 	for i := range ops {
 		op := &ops[i]
 		op.Queued, op.Watched, op.Told = state != 1, state >= 2, state == 3
-		switch said, _ := parts[5+i].ToString(); {
-		case said == "f" && op.Queued: // it is free, and somebody else's turn
-			op.Holder, op.TTL = store.Unnamed, leftOf(left)
-		case said == "f":
-		case said == "h":
-			op.Holder, op.TTL = holder, leftOf(left)
-			if holder == "" {
-				op.Holder = store.Unnamed
-			}
-		default:
-			op.Holder, op.Token = op.Owner, token
-			ms, err := strconv.ParseInt(said[min(len(said), 1):], 10, 64)
-			if op.TTL = leftOf(ms); err != nil || ms == -2 {
-				op.Holder = ""
-			}
-		}
+		op.Token = token
+		key, _ := parts[5+i].ToString()
+		a.joined(op, key, holder, leftOf(left))
 	}
 	return taken, nil
+}
+
+// joined reads what became of one key. holder is another whom the lock's keys have met, and left what the first of them has left.
+func (a *answers) joined(op *store.Op, said, holder string, left time.Duration) {
+	kind, ttl := said[:min(len(said), 1)], said[min(len(said), 1):]
+	switch kind {
+	case "o", "n":
+		ms, err := strconv.ParseInt(ttl, 10, 64)
+		if err != nil {
+			a.fail(op, errStrange)
+		} else if ms != -2 {
+			op.Holder, op.TTL = op.Owner, leftOf(ms)
+		}
+	case "h":
+		op.Holder, op.TTL = holder, left
+		if holder == "" {
+			op.Holder = store.Unnamed
+		}
+	case "f":
+		if op.Queued { // it is free, and somebody else's turn
+			op.Holder, op.TTL = store.Unnamed, left
+		}
+	default:
+		a.fail(op, errStrange)
+	}
 }
 
 // leftOf is what PTTL says, as far as it is a time.

@@ -140,7 +140,7 @@ func (s *speaker) standInLine(ctx context.Context) (l *holding, err error) {
 	if s.waiter, err = s.k.join(s.name, s.terms); err != nil {
 		return nil, err
 	}
-	s.placed = true
+	s.placed, s.heirUsed = true, false
 	defer func() {
 		if s.placed {
 			s.placed = false
@@ -212,7 +212,7 @@ func (s *speaker) attempt(ctx context.Context, arm bool) (*holding, setback, err
 	return l, back, nil
 }
 
-// othersHaveIt notes that somebody else has had a turn. Under k.mu.
+// othersHaveIt notes that somebody else has had a turn.
 func (s *speaker) othersHaveIt(back setback) {
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()

@@ -51,10 +51,9 @@ func (w *stander) claims(epoch, settled int32) store.Op {
 	return ops[0]
 }
 
-// stands claims for the first time, in vain. Stores may be wrong about the order of claims that follow each other within a round trip.
+// stands claims for the first time, in vain.
 func (w *stander) stands() {
 	w.s.Helper()
-	time.Sleep(30 * time.Millisecond)
 	if op := w.claims(1, 0); op.Mine() || !op.Queued {
 		w.s.Fatalf("the claim is answered by %+v", op.Answer)
 	}

@@ -1,0 +1,261 @@
+package ctxlock_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ctxlock/ctxlock"
+	"github.com/ctxlock/ctxlock/memlock"
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// What may happen while a lock changes hands, in fake time, where a request can be held up to the moment that matters.
+
+// wire is a store some of whose requests meet a fate of their own.
+type wire struct {
+	store.Store
+	tell   func(store.Event)
+	deaf   atomic.Bool                                    // no events any more
+	extend func(context.Context, []store.Op)              // called before they are sent; may be nil, as the others
+	claim  func(ctx context.Context, ops []store.Op) bool // true: it has answered in the store's place
+	freed  sync.Map                                       // owner values of which releases have found a key
+}
+
+func (w *wire) Subscribe(events func(store.Event)) {
+	w.tell = events
+	w.Store.Subscribe(func(event store.Event) {
+		if !w.deaf.Load() {
+			events(event)
+		}
+	})
+}
+
+func (w *wire) Extend(ctx context.Context, ops []store.Op) {
+	if w.extend != nil {
+		w.extend(ctx, ops)
+	}
+	w.Store.Extend(ctx, ops)
+}
+
+func (w *wire) Claim(ctx context.Context, ops []store.Op) {
+	if w.claim == nil || !w.claim(ctx, ops) {
+		w.Store.Claim(ctx, ops)
+	}
+}
+
+func (w *wire) Release(ctx context.Context, ops []store.Op) {
+	w.Store.Release(ctx, ops)
+	for i := range ops {
+		if ops[i].Found {
+			w.freed.Store(ops[i].Owner, true)
+		}
+	}
+}
+
+// unanswered is how a connection fails that was cut.
+func unanswered(ops []store.Op) {
+	for i := range ops {
+		ops[i].Answer = store.Answer{Err: errors.New("cut"), Unknown: true}
+	}
+}
+
+// onMemory makes a locker on a store, for as long as the test.
+func onMemory(t *testing.T, s store.Store, option ctxlock.LockerOption) ctxlock.Locker {
+	t.Helper()
+	l, err := ctxlock.NewLockerOnStore(s, option)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
+}
+
+// had is a lock that somebody has waited for.
+type had struct {
+	context.Context
+	lock *ctxlock.Lock
+	at   time.Time
+}
+
+// waits has somebody wait who stands in line, or in the queue, when it returns.
+func waits(t *testing.T, l ctxlock.Locker, name string) <-chan had {
+	got := make(chan had, 1)
+	go func() {
+		ctx, lock, err := l.Acquire(t.Context(), name, ctxlock.AcquireOption{})
+		if err != nil {
+			t.Error(err)
+		}
+		got <- had{ctx, lock, time.Now()}
+	}()
+	time.Sleep(time.Second)
+	return got
+}
+
+// queuedHolder has a lock taken by one who knows of the queue, since it has come by it.
+func queuedHolder(t *testing.T, from, to ctxlock.Locker, name string) *ctxlock.Lock {
+	t.Helper()
+	_, cancel, err := from.WithContext(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := waits(t, to, name)
+	cancel()
+	return (<-next).lock
+}
+
+// An extension by hand to a shorter life must not arrive after one that its successor in the process has sent.
+func TestAnExtensionUnderWayDoesNotOutliveALocalHandoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		link := &wire{Store: server.Store()}
+		var extensions atomic.Int64
+		heldUp := make(chan struct{})
+		link.extend = func(context.Context, []store.Op) {
+			if extensions.Add(1) == 1 {
+				<-heldUp
+			}
+		}
+		here, there := onMemory(t, link, ctxlock.LockerOption{KeyMajority: 1}), onMemory(t, server.Store(), ctxlock.LockerOption{KeyMajority: 1})
+		_, first, err := here.Acquire(t.Context(), "x", ctxlock.AcquireOption{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := waits(t, here, "x")
+		soonOver, stop := context.WithCancel(t.Context())
+		for _, validity := range []time.Duration{2 * time.Second, 5 * time.Second} {
+			go first.Extend(soonOver, validity)
+			synctest.Wait()
+		}
+		stop()
+		if err := first.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		second := <-next
+		time.Sleep(100 * time.Millisecond) // in which it would have extended
+		link.deaf.Store(true)
+		close(heldUp)
+		enough, end := context.WithTimeout(t.Context(), time.Minute)
+		defer end()
+		if _, cancel, err := there.WithContext(enough, "x"); err == nil {
+			if second.Err() == nil {
+				t.Error("two contexts are alive at once")
+			}
+			cancel()
+		}
+		link.deaf.Store(false)
+	})
+}
+
+// The claim of a third key that is still under way is its holder's, and must not be cleaned up after as if its successor's were.
+func TestALockOfWhichAClaimIsUnderWayIsNotHandedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond, Lanes: 64})
+		link := &wire{Store: server.Store()}
+		var asked atomic.Int64
+		answer := make(chan struct{})
+		link.claim = func(ctx context.Context, ops []store.Op) bool {
+			if ops[0].Key != "valkeylock:2:x" || ops[0].Restore {
+				return false
+			}
+			if asked.Add(1) == 1 { // carried out, and not answered for long
+				link.Store.Claim(ctx, ops)
+				<-answer
+			}
+			unanswered(ops)
+			return true
+		}
+		here := onMemory(t, link, ctxlock.LockerOption{KeyMajority: 2, TryNextAfter: 2 * time.Second})
+		_, cancel, err := here.WithContext(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := waits(t, here, "x")
+		cancel()
+		second := <-next
+		close(answer)
+		for range 100 {
+			if _, _, err := here.TryWithContext(t.Context(), "x"); !errors.Is(err, ctxlock.ErrNotLocked) {
+				t.Fatalf("a try says %v", err)
+			}
+			time.Sleep(250 * time.Millisecond)
+		}
+		if _, freed := link.freed.Load(second.lock.Value()); freed || second.Err() != nil {
+			t.Errorf("the successor: %v; its keys were released: %t", second.Err(), freed)
+		}
+	})
+}
+
+// Word that the lock was passed on comes before the answer to a claim that was sent before: the wait is over at once, and when that claim
+// arrives, after the lock was given back, its key is not left to time out.
+func TestAClaimUnderWayWhenTheLockIsPassedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		option := ctxlock.LockerOption{KeyMajority: 1, KeyValidity: 30 * time.Second, TryNextAfter: 4 * time.Second}
+		link := &wire{Store: server.Store()}
+		under := make(chan store.Op, 1)
+		link.claim = func(ctx context.Context, ops []store.Op) bool {
+			if ops[0].Epoch != 2 {
+				return false
+			}
+			under <- ops[0]
+			select {
+			case <-ctx.Done():
+			case <-time.After(3 * time.Second):
+			}
+			unanswered(ops)
+			return true
+		}
+		here, there, third := onMemory(t, link, option), onMemory(t, server.Store(), option), onMemory(t, server.Store(), option)
+		first := queuedHolder(t, third, there, "x")
+		next := waits(t, here, "x")
+		link.tell(store.Event{Key: "valkeylock:0:x", Word: store.Look}) // which has it claim again
+		late := <-under
+		released := time.Now()
+		if err := first.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		second := <-next
+		if took := second.at.Sub(released); took > 100*time.Millisecond {
+			t.Errorf("the wait was over %v after the release", took)
+		}
+		if err := second.lock.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		link.Store.Claim(t.Context(), []store.Op{late}) // now it arrives
+		arrived := time.Now()
+		_, cancel, err := there.WithContext(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if took := time.Since(arrived); took > 10*time.Second {
+			t.Errorf("the key of nobody stood in the way for %v", took)
+		}
+	})
+}
+
+// However long the validity, a place is looked after for as long as the wait lasts.
+func TestAPlaceOutlivesTheQueuesLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		option := ctxlock.LockerOption{KeyMajority: 1, KeyValidity: 10 * time.Minute}
+		a, b, c := onMemory(t, server.Store(), option), onMemory(t, server.Store(), option), onMemory(t, server.Store(), option)
+		first := queuedHolder(t, a, b, "x")
+		next := waits(t, c, "x")
+		time.Sleep(5 * time.Minute)
+		released := time.Now()
+		if err := first.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		second := <-next
+		if took := second.at.Sub(released); took > 100*time.Millisecond {
+			t.Errorf("free, and had after %v", took)
+		}
+	})
+}
