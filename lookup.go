@@ -97,9 +97,9 @@ func (s *valkeyStore) scan(ctx context.Context, node valkey.Client, prefix strin
 // scanStep asks for one part. The client may block beyond any context while it connects.
 func (s *valkeyStore) scanStep(ctx context.Context, node valkey.Client, prefix string, cursor uint64) (valkey.ScanEntry, error) {
 	step, cancel := context.WithTimeoutCause(ctx, s.patience, errNoAnswer)
+	defer cancel() // and not where it is answered: the end of the step would race with its answer
 	answer := make(chan valkey.ValkeyResult, 1)
 	go func() {
-		defer cancel()
 		answer <- node.Do(step, node.B().Scan().Cursor(cursor).Match(escapeGlob(prefix)+"*").Count(scanCount).Build())
 	}()
 	select {
