@@ -52,14 +52,24 @@ type setback struct {
 	faulty bool
 }
 
-// claimClean makes one attempt, and another one if all that was in its way were remains of our own: the lock is free then, and
-// saying anything else would be wrong.
+// claimClean makes one attempt, and another one if all that was in its way were, or may have been, remains of our own: the lock is free
+// then, and saying anything else would be wrong.
 func (k *locker) claimClean(ctx context.Context, name string, how manner) (*holding, setback) {
+	began := k.now()
 	l, back := k.claim(ctx, name, how)
-	if l == nil && back.remains && k.sweepName(ctx, name) {
+	if l == nil && (back.remains && k.sweepName(ctx, name) || k.sweptSince(name, back, began)) {
 		return k.claim(ctx, name, how)
 	}
 	return l, back
+}
+
+// sweptSince tells whether what a claim has met may be a place in the queue that was given up and is gone: a lock is passed on to such a place
+// now and then.
+func (k *locker) sweptSince(name string, back setback, began time.Duration) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.contention[name]
+	return c != nil && c.swept >= began && back.key != ""
 }
 
 // claim makes one attempt at a name: it sends for all keys at once and returns as soon as a majority has answered well, or

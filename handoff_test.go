@@ -23,6 +23,7 @@ type wire struct {
 	deaf   atomic.Bool                                    // no events any more
 	extend func(context.Context, []store.Op)              // called before they are sent; may be nil, as the others
 	claim  func(ctx context.Context, ops []store.Op) bool // true: it has answered in the store's place
+	leave  func()                                         // called before releases are sent
 	freed  sync.Map                                       // owner values of which releases have found a key
 }
 
@@ -49,6 +50,9 @@ func (w *wire) Claim(ctx context.Context, ops []store.Op) {
 }
 
 func (w *wire) Release(ctx context.Context, ops []store.Op) {
+	if w.leave != nil {
+		w.leave()
+	}
 	w.Store.Release(ctx, ops)
 	for i := range ops {
 		if ops[i].Found {
@@ -256,6 +260,35 @@ func TestAPlaceOutlivesTheQueuesLife(t *testing.T) {
 		second := <-next
 		if took := second.at.Sub(released); took > 100*time.Millisecond {
 			t.Errorf("free, and had after %v", took)
+		}
+	})
+}
+
+// The lock is passed on to a wait that has just given up, and given back at once. An attempt that meets it meanwhile finds nobody else.
+func TestAPlaceThatWasLeftIsNotAnothers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		link := &wire{Store: server.Store()}
+		here, there := onMemory(t, server.Store(), ctxlock.LockerOption{KeyMajority: 1}), onMemory(t, link, ctxlock.LockerOption{KeyMajority: 1})
+		first := queuedHolder(t, here, onMemory(t, server.Store(), ctxlock.LockerOption{KeyMajority: 1}), "x")
+		sweep := make(chan struct{})
+		link.leave = func() { <-sweep }
+		policy := ctxlock.LimitRetries(1, ctxlock.RetryFixed(time.Millisecond))
+		if _, _, err := there.Acquire(t.Context(), "x", ctxlock.AcquireOption{Retry: policy}); !errors.Is(err, ctxlock.ErrNotLocked) {
+			t.Fatal(err)
+		}
+		if err := first.Release(t.Context()); err != nil { // which passes it on to the place that was left
+			t.Fatal(err)
+		}
+		var once sync.Once
+		link.claim = func(ctx context.Context, ops []store.Op) bool { // answered, but not heard of before the place is swept
+			link.Store.Claim(ctx, ops)
+			once.Do(func() { close(sweep) })
+			time.Sleep(100 * time.Millisecond)
+			return true
+		}
+		if _, _, err := there.TryWithContext(t.Context(), "x"); err != nil {
+			t.Error(err)
 		}
 	})
 }

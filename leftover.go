@@ -144,6 +144,9 @@ func (k *locker) sweep(lane *laneSweep) {
 func (k *locker) swept(rest *leftover, answers []store.Op) {
 	if !rest.late && len(unconfirmed(answers)) == 0 {
 		k.forget(rest)
+		if c := k.contention[rest.name]; c != nil {
+			c.swept = k.now()
+		}
 		if queue := k.lines[rest.name]; queue != nil {
 			queue.signal(true)
 		}

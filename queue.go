@@ -67,6 +67,7 @@ type contention struct {
 	at     time.Duration // when that was last
 	beside *beside
 	turns  turns
+	swept  time.Duration // when what an own wait or attempt had left was last found to be gone
 }
 
 // place is where a wait stands in the queue. All but the ops is under k.mu.
