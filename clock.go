@@ -20,7 +20,8 @@ type serverClock struct {
 	shortest time.Duration // of the validities that keys were given that may still live
 	fades    time.Duration // when the key that has it has run out
 	covered  time.Duration // when all have run out
-	known    bool
+	known    bool          // what follows is known
+	doubtful bool          // since then, another server may have taken the place of that one
 	ahead    time.Duration // server's time less ours, at the most
 	spread   time.Duration // and at the least this much less than that
 	seen     time.Duration // when that was learned
@@ -54,7 +55,7 @@ func (c *serverClock) deadline(now, validity time.Duration) (ms int64, ok bool) 
 		c.shortest, c.fades = validity, now+validity
 	}
 	c.covered = max(c.covered, now+validity)
-	if !c.known || now-c.seen > freshFor {
+	if !c.known || c.doubtful || now-c.seen > freshFor {
 		return 0, false
 	}
 	return (now + c.ahead + validity).Milliseconds() + 1, true
@@ -122,7 +123,7 @@ func (t *timing) forget() {
 func (c *serverClock) stale(now time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.known || now-c.seen > askAfter
+	return !c.known || c.doubtful || now-c.seen > askAfter
 }
 
 // tolerance is how far the clock may be from where it is expected, besides drift: half of the least margin. Under c.mu.
@@ -146,14 +147,15 @@ func (c *serverClock) observe(server, sent, now time.Duration) clockStep {
 			step = jumpedBack
 		}
 	}
-	c.known, c.ahead, c.spread, c.seen = true, server-sent, now-sent, now
+	c.known, c.doubtful, c.ahead, c.spread, c.seen = true, false, server-sent, now-sent, now
 	return step
 }
 
-// forget is for when another server may answer from now on.
-func (c *serverClock) forget() {
+// doubt is for when another server may answer from now on. No expiry is set by what is known until that has told its time. If its clock is
+// ahead of the other's, that is as good as a jump: keys that it has from there run out before their time.
+func (c *serverClock) doubt() {
 	c.mu.Lock()
-	c.known = false
+	c.doubtful = true
 	c.mu.Unlock()
 }
 

@@ -240,6 +240,32 @@ var _ = Describe("A server's clock", Label("control"), func() {
 	})
 
 	// A jump that is taken back before anybody has looked at the clock cannot be noticed, so each lasts long enough for all to look.
+	It("that jumps to and fro while the holder is cut off is noticed by whoever has looked meanwhile", func() {
+		together([]mix{{majority: 1}, {majority: 2}, {majority: 1, setPX: true}}, func(m mix) {
+			s, name, check := server(lab.Config{Clock: true}), unique(), new(checker)
+			p, q := proxy(s), proxy(s)
+			a, b := locker(m.option(p.Addr())), locker(m.option(q.Addr()))
+			first := take(bg(), a.WithContext, name)
+			check.enter(first)
+			waiter := stand(s, b.WithContext, name, 1, check)
+			s.SetClock(-time.Hour)
+			Eventually(func() time.Duration { return ttl(s, firstKey(name)) }).WithTimeout(soon).Should(haveRightLife(), "it is extended by the new time")
+			time.Sleep(250 * time.Millisecond) // a clock that was looked at just now is not asked for again
+			before := s.Calls("zadd")
+			q.Cut() // whose connection was cut looks again
+			Eventually(func() int64 { return s.Calls("zadd") }).WithTimeout(soon).WithPolling(time.Millisecond).Should(BeNumerically(">", before))
+			p.Stall(lab.Both)
+			s.SetClock(0) // by which the key runs out
+			q.Cut()
+			second := waiter.gets(2*validity + soon)
+			check.exclusive()
+			p.Heal()
+			first.release()
+			second.release()
+			nothingLeft(s, soon)
+		})
+	})
+
 	It("that jumps to and fro under contention never gives a lock to two", func() {
 		seed := uint64(GinkgoRandomSeed())
 		together(upTo(len(clocked)), func(i int) {

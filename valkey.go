@@ -163,7 +163,7 @@ func (s *valkeyStore) onLost() {
 		lane.losses.Add(1)
 		lane.shaky.Store(true)
 	}
-	s.clock.forget()
+	s.clock.doubt()
 	s.timing.forget()
 }
 

@@ -154,7 +154,7 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), op.List, flag(op.Timed), s.mark(op.Queue))
 	args = s.entries(args, op, op.Epoch-1)
 	batch.add(joinScript.command(b, whole, s.queueKeys(ops, op.Counter != ""), args...))
-	if ask && !s.cluster {
+	if !s.cluster && (ask || s.clock.stale(life.sent)) { // a claim that fails must tell of the clock, too
 		batch.add(b.Time().Build())
 	}
 	results := s.lane(op.Key).do(ctx, op.Key, batch)
@@ -165,6 +165,7 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 		if parts, err := results[1].AsStrSlice(); err == nil && len(parts) == 2 {
 			s.learnTime(serverTime(parts[0], parts[1]), life.sent)
 		}
+		s.observeTime(life, results[1])
 	}
 	return results[:1]
 }
