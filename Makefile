@@ -2,7 +2,7 @@
 SHELL   = /bin/bash
 FUZZTIME ?= 20s
 # What coverage is measured of: not the laboratory and the programs.
-COVERED = $$(go list ./... | grep -vE '/(cmd|internal/(conformance|faulty|lab|sim))(/|$$)' | paste -sd, -)
+COVERED = $$(go list ./... | grep -vE '/(cmd|internal/(conformance|faulty|lab|model|sim))(/|$$)' | paste -sd, -)
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -18,6 +18,18 @@ lint: ## Check format, vet, staticcheck, go.mod and shell scripts of all modules
 
 bench: ## Run the benchmarks against the peers (under 10 minutes): table and charts in benchmarks/results
 	@s=$$(scripts/need-server.sh) && cd benchmarks && CTXLOCK_SERVER=$$s go run .
+
+# SEED=N repeats the draws of a run; without it they are new. How long a soak takes is in Go's notation.
+SEED     ?= 0
+DURATION ?= 10m
+faults: ## Have faults strike this library and its peers (under 15 minutes): writes docs/faults.md
+	@s=$$(scripts/need-server.sh) && scripts/need-server.sh --cc && cd faults && CTXLOCK_SERVER=$$s go run . -page ../docs/faults.md -seed $(SEED)
+
+soak: ## Have mixed faults strike this library for DURATION (10m), and watch it
+	@s=$$(scripts/need-server.sh) && scripts/need-server.sh --cc && cd faults && CTXLOCK_SERVER=$$s go run . -soak $(DURATION) -seed $(SEED)
+
+model: ## Check a model of the protocol in all its states, with and without its rules (under 2 minutes)
+	@go run ./internal/model
 
 fuzz: ## Run every fuzz target for FUZZTIME (20s)
 	@for p in $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./...); do \
@@ -43,6 +55,6 @@ compose-test: ## Run the specs that need no control of processes on the servers 
 	  CTXLOCK_STANDALONE=127.0.0.1:6390 $(COMPOSE_SPECS) && CTXLOCK_STANDALONE=127.0.0.1:6391 $(COMPOSE_SPECS)
 
 clean: ## Remove what was built, measured and fetched
-	rm -rf .servers cover.out
+	rm -rf .servers cover.out faults/histories
 
-.PHONY: help demo test lint bench fuzz cover server servers compose-test clean
+.PHONY: help demo test lint bench faults soak model fuzz cover server servers compose-test clean

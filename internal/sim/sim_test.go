@@ -18,7 +18,7 @@ import (
 
 var (
 	seed    = flag.Uint64("seed", 0, "run the history of this seed only")
-	seconds = flag.Int("seconds", 0, "run as many histories as fit into so many seconds, from a random seed on")
+	seconds = flag.Int("seconds", 0, "run as many histories as fit into so many seconds, from -seed on, or a random one")
 )
 
 // How many histories there are without a flag. They take a tenth of a second each, and five times that with the race detector.
@@ -29,12 +29,16 @@ const (
 
 func TestHistory(t *testing.T) {
 	switch {
+	case *seconds != 0:
+		first := *seed
+		if first == 0 {
+			first = rand.Uint64N(1 << 40)
+		}
+		testSeedsUntil(t, first, time.Now().Add(time.Duration(*seconds)*time.Second))
 	case *seed != 0:
 		jitter.Seed(*seed)
 		defer jitter.Seed(0)
 		testSeed(t, *seed)
-	case *seconds != 0:
-		testSeedsUntil(t, rand.Uint64N(1<<40), time.Now().Add(time.Duration(*seconds)*time.Second))
 	case testing.Short():
 		testSeeds(t, 1, shortHistories)
 	default:

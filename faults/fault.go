@@ -1,0 +1,217 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ctxlock/ctxlock/internal/lab"
+)
+
+// fault is a row of the table: what strikes, and when.
+type fault struct {
+	Name string
+	Text string // what happens, for the page
+	Kind Kind   // of the servers; default: Single
+	// Config of the servers. A function, since it is not known at the start of the program whether it can be had.
+	Config func() lab.Config
+	// Excluded tells that the guarantee of locks does not cover it: servers lose data, or a process acts late. Fencing tokens do.
+	Excluded bool
+	// Quiet tells that it must not run beside others.
+	Quiet bool
+	// Only and Not are the libraries that it can be tried on; empty: all.
+	Only, Not []string
+	// Fleet is the library of each client, if they are not all the same.
+	Fleet  []string
+	Strike func(*run) error
+}
+
+func (f *fault) kind() Kind {
+	if f.Kind == "" {
+		return Single
+	}
+	return f.Kind
+}
+
+// befalls tells whether a fault can be tried on a library.
+func (f *fault) befalls(who Contender) bool {
+	switch {
+	case len(f.Only) > 0:
+		return slices.Contains(f.Only, who.Library)
+	case slices.Contains(f.Not, who.Library):
+		return false
+	case who.Library == etcdLibrary:
+		return f.kind() == Single
+	}
+	return who.supports(f.kind())
+}
+
+// onHolder has a blow befall whoever holds the lock, in the middle of work that takes three validities, for one and a half to two.
+func onHolder(b *blow) func(*run) error { return onHolderFor(b, validity*3/2, 2*validity) }
+
+func onHolderFor(b *blow, from, to time.Duration) func(*run) error {
+	return func(r *run) error {
+		holder, err := r.grip(3 * validity)
+		if err != nil {
+			return err
+		}
+		r.pause(0, validity/2)
+		return r.suffer(b, holder, from, to)
+	}
+}
+
+// suffer is a blow that lasts for a time from a span.
+func (r *run) suffer(b *blow, client int, from, to time.Duration) error {
+	mend, err := r.strike(b, client)
+	if err != nil {
+		return err
+	}
+	r.pause(from, to)
+	mend()
+	return nil
+}
+
+// onAll has a blow befall everybody for so long, with long and short holdings.
+func onAll(b *blow, d time.Duration) func(*run) error {
+	return func(r *run) error {
+		mend, err := r.strike(b, everyClient)
+		if err != nil {
+			return err
+		}
+		r.keepGripping(d)
+		mend()
+		return nil
+	}
+}
+
+// keepGripping has work take a validity or so, for so long, whoever gets the lock.
+func (r *run) keepGripping(d time.Duration) {
+	for deadline := time.Now().Add(d); time.Now().Before(deadline); {
+		w := r.register.next(r.draw(validity/4, validity*5/4), everyClient)
+		select {
+		case <-w.holder:
+		case <-time.After(time.Until(deadline)):
+			r.register.forget(w)
+		}
+	}
+}
+
+// onWaiters has a blow befall all but the holder, who gives the lock back meanwhile.
+func onWaiters(b *blow) func(*run) error {
+	return func(r *run) error {
+		holder, err := r.grip(validity)
+		if err != nil {
+			return err
+		}
+		var mends []func()
+		for i := range r.crew {
+			if i == holder {
+				continue
+			}
+			mend, err := r.strike(b, i)
+			if err != nil {
+				return err
+			}
+			mends = append(mends, mend)
+		}
+		r.pause(2*validity, 5*validity/2)
+		for _, mend := range mends {
+			mend()
+		}
+		return nil
+	}
+}
+
+// inTurn has blows befall a holder one after the other, each for a while, with a while between them.
+func inTurn(most time.Duration, blows ...*blow) func(*run) error {
+	return func(r *run) error {
+		holder, err := r.grip(3 * validity)
+		if err != nil {
+			return err
+		}
+		for range 8 {
+			if err := r.suffer(blows[r.roll(len(blows))], holder, most/10, most); err != nil {
+				return err
+			}
+			r.pause(0, most/2)
+		}
+		return nil
+	}
+}
+
+// mixture is the blows that may be combined: none of them is beyond the guarantee.
+var mixture = []*blow{
+	stall, stallUp, stallDown, cutOff, slowed, cuts, lostReplies, frozen, paused, tableOverflow, overfull, scriptsFlushed, clientsKilled,
+	clockAhead, clockBehind, slotsMoved, stopped,
+}
+
+// possible are those that can befall a site.
+func possible(blows []*blow, s *site) (some []*blow) {
+	for _, b := range blows {
+		if len(b.sites) == 0 || slices.Contains(b.sites, s.kind) {
+			some = append(some, b)
+		}
+	}
+	return some
+}
+
+// combined has three blows at once befall clients that are drawn, three times.
+func combined(r *run) error {
+	blows := possible(mixture, r.site)
+	for range 3 {
+		if _, err := r.grip(2 * validity); err != nil {
+			return err
+		}
+		if err := r.combination(blows); err != nil {
+			return err
+		}
+		r.pause(validity/4, validity/2)
+	}
+	return nil
+}
+
+// combination strikes three different blows, which overlap in time.
+func (r *run) combination(blows []*blow) error {
+	var all sync.WaitGroup
+	defer all.Wait()
+	var struck []*blow
+	for len(struck) < 3 {
+		b := blows[r.roll(len(blows))]
+		if slices.Contains(struck, b) {
+			continue
+		}
+		struck = append(struck, b)
+		mend, err := r.strike(b, r.roll(len(r.crew)))
+		if errors.Is(err, errSilent) {
+			continue // another blow has silenced the server
+		}
+		if err != nil {
+			return err
+		}
+		lasts := r.draw(validity/4, 2*validity)
+		all.Go(func() { // each by itself: one may be mended only when another is
+			time.Sleep(lasts)
+			mend()
+		})
+		r.pause(0, validity/4)
+	}
+	return nil
+}
+
+// everySecond is how often a server with "appendfsync everysec" makes sure that its log is on the disk.
+const everySecond = time.Second
+
+func logged(sync string) func() lab.Config {
+	return func() lab.Config {
+		return lab.Config{Args: []string{"--appendonly", "yes", "--appendfsync", sync}}
+	}
+}
+
+func ownClock() lab.Config { return lab.Config{Clock: true} }
+
+// hours names a clock's step for the page.
+func hours(b *blow) string {
+	return fmt.Sprintf("the server's wall clock jumps (%s) under a holder, and back", b.name)
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ctxlock/ctxlock/faults/history"
+)
+
+// The lab itself is tried on ctxlock, and on lockers that do what no lock may do: it has to see that.
+
+// wrongdoers are contenders for tests, told by their names.
+var wrongdoers = []Contender{
+	{Library: "everybody's", Open: func(Place) (Locker, error) { return everybodys{}, nil }},
+	{Library: "stubborn", Open: openStubborn},
+	{Library: "leaking", Open: openLeaking},
+}
+
+func init() { beside = append(beside, wrongdoers...) } // here, since clients are this program, too
+
+// everybodys gives the lock to whoever asks.
+type everybodys struct{}
+
+func (everybodys) Lock(ctx context.Context, _ string) (Holding, error) { return forever{}, ctx.Err() }
+func (everybodys) Close()                                              {}
+
+// forever is a holding that does not end.
+type forever struct{}
+
+func (forever) Alive() bool    { return true }
+func (forever) Cause() error   { return nil }
+func (forever) Token() int64   { return 0 }
+func (forever) Release() error { return nil }
+
+// stubborn is ctxlock, but for holdings that do not end by themselves, whatever becomes of the lock.
+type stubborn struct{ Locker }
+
+func openStubborn(at Place) (Locker, error) {
+	l, err := mustFind(oursLibrary).Open(at)
+	return stubborn{l}, err
+}
+
+func (s stubborn) Lock(ctx context.Context, name string) (Holding, error) {
+	h, err := s.Locker.Lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return unending{h}, nil
+}
+
+type unending struct{ Holding }
+
+func (unending) Alive() bool { return true }
+
+// leaking is ctxlock, but for a Close that does nothing.
+type leaking struct{ Locker }
+
+func openLeaking(at Place) (Locker, error) {
+	l, err := mustFind(oursLibrary).Open(at)
+	return leaking{l}, err
+}
+
+func (leaking) Close() {}
+
+func mustFind(library string) Contender {
+	c, err := find(library)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+func faultNamed(t *testing.T, name string) *fault {
+	t.Helper()
+	i := slices.IndexFunc(allFaults, func(f *fault) bool { return f.Name == name })
+	if i < 0 {
+		t.Fatalf("there is no fault %q", name)
+	}
+	return allFaults[i]
+}
+
+func TestTheLabSeesWhatIsWrong(t *testing.T) {
+	for _, c := range []struct{ library, fault, wrong string }{
+		{"everybody's", "nothing", "two holders"},
+		{"everybody's", "nothing", "lost"},
+		{"stubborn", "stalled", "two holders"},
+		{"stubborn", "stalled", "lost"},
+		{"leaking", "nothing", "connection"},
+		{"leaking", "nothing", "goroutine"},
+	} {
+		t.Run(c.library+", "+c.wrong, func(t *testing.T) {
+			t.Parallel()
+			o := performed(t, c.library, c.fault)
+			if wrong := strings.Join(o.Wrong, ", "); !strings.Contains(wrong, c.wrong) {
+				t.Errorf("it found %q", wrong)
+			}
+		})
+	}
+}
+
+// Some faults of each kind of servers, as long as they are short. `make faults` runs all.
+func TestOursKeepsItsPromise(t *testing.T) {
+	for _, name := range []string{"nothing", "stalled", "frozen", "crash", "cancelled", "mixed fleet", "node stalled", "slot migrated"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if o := performed(t, oursLibrary, name); len(o.Wrong) > 0 || o.Holdings < 10 {
+				t.Errorf("%s", o)
+			}
+		})
+	}
+}
+
+func TestTokensHoldWhereLocksDoNot(t *testing.T) {
+	for _, name := range []string{"stopped before writing", "FLUSHALL", "failover, Sentinel"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := performed(t, oursLibrary, name)
+			if len(o.Wrong) > 0 || o.Fenced.Written == 0 {
+				t.Errorf("%s", o)
+			}
+			if name == "stopped before writing" && (o.Refused == 0 || o.Plain.Late == 0) {
+				t.Errorf("no late write was there to be refused: %s", o)
+			}
+		})
+	}
+}
+
+// together is how many runs the tests make at once.
+var together = make(chan struct{}, 6)
+
+// once keeps what was performed: several tests look at one run.
+var once sync.Map
+
+func performed(t *testing.T, library, name string) *outcome {
+	t.Helper()
+	f := faultNamed(t, name)
+	perform, _ := once.LoadOrStore(library+name, sync.OnceValues(func() (*outcome, error) {
+		together <- struct{}{}
+		defer func() { <-together }()
+		return perform(f, mustFind(library), 1)
+	}))
+	o, err := perform.(func() (*outcome, error))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestFaultsHaveNamesOfTheirOwn(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, f := range allFaults {
+		if seen[fileName(f.Name)] || f.Text == "" || f.Strike == nil {
+			t.Errorf("%q", f.Name)
+		}
+		seen[fileName(f.Name)] = true
+	}
+}
+
+func TestSeedsRepeatDraws(t *testing.T) {
+	first, again, other, next := seedOf(1, "a"), seedOf(1, "a"), seedOf(1, "b"), seedOf(2, "a")
+	if first != again || first == other || first == next {
+		t.Error("seeds are not each fault's own")
+	}
+}
+
+func TestBadFlags(t *testing.T) {
+	for _, args := range [][]string{{"stalled"}, {"-page", "x.md", "-only", "stalled"}, {"-soak", "x"}, {"-nonsense"}} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%v is taken", args)
+		}
+	}
+}
+
+func TestOutcomeInWords(t *testing.T) {
+	o := &outcome{Overlaps: 1, Together: 1200 * time.Millisecond, Stuck: true, Busy: 1, Plain: history.Updates{Lost: 2, Late: 1, Elements: []history.Element{1, 2}}}
+	o.weigh(false, false)
+	if got, want := strings.Join(o.Wrong, ", "), "two holders for 1.2 s, 1 update lost, nobody had it for 12 s, 1 call did not end"; got != want {
+		t.Errorf("%q", got)
+	}
+	beyond := &outcome{Overlaps: 1, Fenced: history.Updates{Lost: 1}}
+	if beyond.weigh(true, true); len(beyond.Beyond) != 1 || len(beyond.Wrong) != 1 {
+		t.Errorf("%+v", beyond)
+	}
+}

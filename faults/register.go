@@ -1,0 +1,118 @@
+package main
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/ctxlock/ctxlock/faults/history"
+)
+
+// register is the state that the clients share, twice: a plain one that takes every write, and a fenced one that takes none with a token
+// below the greatest that it has seen, also of reads. Its state is told by the last element that was added; each write replaces
+// all of it by what the writer has made of what it read, as a file or an object in a bucket would be, so writes of two who read the same
+// state cost one of them its update.
+type register struct {
+	mu       sync.Mutex
+	random   *rand.Rand
+	validity time.Duration
+	last     history.Element // that was given out
+	plain    history.Element
+	fenced   history.Element
+	greatest int64          // token
+	wanted   *wish          // nil: nobody wishes for a holder
+	onAct    map[int]func() // by client: called once, when one of its workers is about to write
+}
+
+// wish asks for the next holder to work for a while.
+type wish struct {
+	work   time.Duration
+	except int      // a client that shall not be the one, or -1
+	holder chan int // gets the client's number, while it works
+}
+
+func newRegister(random *rand.Rand, validity time.Duration) *register {
+	return &register{random: random, validity: validity, onAct: make(map[int]func())}
+}
+
+// read answers a worker that has the lock: what there is, which element to add, and how long to take for it.
+func (g *register) read(client int, token int64) order {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.greatest = max(g.greatest, token)
+	g.last++
+	o := order{What: answer, Read: history.Write{Element: g.last, Read: g.plain, Fenced: g.fenced}, Work: g.draw()}
+	if g.wanted != nil && client != g.wanted.except {
+		o.Work = g.wanted.work
+		g.wanted.holder <- client
+		g.wanted = nil
+	}
+	return o
+}
+
+// draw is how long a holder works whom nobody watches: mostly short, at times for long.
+func (g *register) draw() time.Duration {
+	if g.random.IntN(20) == 0 {
+		return g.validity/8 + time.Duration(g.random.Int64N(int64(g.validity/2)))
+	}
+	return 2*time.Millisecond + time.Duration(g.random.Int64N(int64(15*time.Millisecond)))
+}
+
+// act is called when a worker has seen that it is alive, and before it writes.
+func (g *register) act(client int) {
+	g.mu.Lock()
+	f := g.onAct[client]
+	delete(g.onAct, client)
+	g.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
+// write takes a write, as far as the token goes.
+func (g *register) write(w history.Write, token int64) order {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.plain = w.Element
+	if w.Refused = token < g.greatest || token == 0; !w.Refused {
+		g.greatest, g.fenced = token, w.Element
+	}
+	return order{What: answer, Write: w}
+}
+
+// next asks for the next holder.
+func (g *register) next(work time.Duration, except int) *wish {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.wanted = &wish{work: work, except: except, holder: make(chan int, 1)}
+	return g.wanted
+}
+
+// forget takes a wish back.
+func (g *register) forget(w *wish) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.wanted == w {
+		g.wanted = nil
+	}
+}
+
+// stopAt has f called when a worker of the client is about to write next.
+func (g *register) stopAt(client int, f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.onAct[client] = f
+}
+
+// empty begins a new state, in which nothing is. Tokens go on.
+func (g *register) empty() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.plain, g.fenced = 0, 0
+}
+
+func (g *register) state() (plain, fenced history.Element) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.plain, g.fenced
+}

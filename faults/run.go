@@ -1,0 +1,294 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ctxlock/ctxlock/faults/history"
+	"github.com/ctxlock/ctxlock/internal/lab"
+)
+
+// The fleet of each run.
+const (
+	clients     = 3
+	workersEach = 2
+	// validity is that of all locks. It is the least that etcd allows a lease.
+	validity = 2 * time.Second
+	// unwinding is how long work goes on once its caller's context has ended.
+	unwinding = 300 * time.Millisecond
+	lockName  = "the lock"
+)
+
+// run is one fault, or several, striking one library.
+type run struct {
+	fault    *fault
+	who      Contender
+	seed     uint64
+	site     *site
+	register *register
+	crew     []*member
+
+	mu      sync.Mutex
+	random  *rand.Rand
+	strikes []*history.Strike
+	mends   []func() // of what is not mended yet; by the place in strikes
+}
+
+// errStuck is what a run ends with in which nobody gets the lock any more.
+var errStuck = errors.New("nobody gets the lock any more")
+
+// seedOf gives each fault of a seed draws of its own, the same for all libraries.
+func seedOf(seed uint64, fault string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(fault))
+	return seed ^ h.Sum64()
+}
+
+// open starts the servers and the fleet.
+func open(f *fault, who Contender, seed uint64) (*run, error) {
+	random := rand.New(rand.NewPCG(seedOf(seed, f.Name), 1))
+	r := &run{fault: f, who: who, seed: seed, random: random}
+	kind := f.kind()
+	if who.Library == etcdLibrary {
+		kind = Etcd
+	}
+	var config lab.Config
+	if f.Config != nil {
+		config = f.Config()
+	}
+	var err error
+	if r.site, err = openSite(kind, clients, validity, config); err != nil {
+		return nil, err
+	}
+	r.register = newRegister(rand.New(rand.NewPCG(seedOf(seed, f.Name), 2)), validity)
+	libraries := slices.Repeat([]string{who.Library}, clients)
+	copy(libraries, f.Fleet)
+	r.crew = make([]*member, clients)
+	errs := make([]error, clients)
+	var all sync.WaitGroup
+	for i := range clients {
+		all.Go(func() {
+			c := contract{
+				Library: libraries[i], Client: i, Place: r.site.place(i), Name: lockName, Workers: workersEach,
+				Seed: seedOf(seed, fmt.Sprint(f.Name, i)), Unwinding: unwinding,
+			}
+			r.crew[i], errs[i] = enlist(c, r.register)
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// close ends all processes of the run.
+func (r *run) close() {
+	for _, m := range r.crew {
+		if m != nil {
+			m.kill()
+		}
+	}
+	r.site.close()
+}
+
+// tell gives all clients an order.
+func (r *run) tell(what orderKind) {
+	for _, m := range r.crew {
+		if m.alive() {
+			m.tell(order{What: what}, 0)
+		}
+	}
+}
+
+// draw gives a time from a span.
+func (r *run) draw(from, to time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return from + time.Duration(r.random.Int64N(int64(to-from)))
+}
+
+// roll gives a number below n.
+func (r *run) roll(n int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.random.IntN(n)
+}
+
+// pause lets everybody go on for a time from a span.
+func (r *run) pause(from, to time.Duration) { time.Sleep(r.draw(from, to)) }
+
+// patience is how long the lab waits for somebody to get the lock. Whoever holds it, and all faults, are over far sooner.
+const patience = 6 * validity
+
+// grip waits for somebody to get the lock who will work for that long, and tells which client.
+func (r *run) grip(work time.Duration) (client int, err error) { return r.gripOf(work, -1) }
+
+// gripOf is grip for any client but one.
+func (r *run) gripOf(work time.Duration, except int) (client int, err error) {
+	w := r.register.next(work, except)
+	select {
+	case client = <-w.holder:
+		return client, nil
+	case <-time.After(patience):
+		r.register.forget(w)
+		return 0, errStuck
+	}
+}
+
+// everybody stands for no client in particular.
+const everyClient = -1
+
+// strike makes a blow fall, and notes it. mend ends it, and may be called again.
+func (r *run) strike(b *blow, client int) (mend func(), err error) {
+	s := &history.Strike{Name: b.name, Struck: monotonic()}
+	if b.one && client != everyClient {
+		s.Client = &client
+	}
+	undo, err := b.do(r, client)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", b.name, err)
+	}
+	if undo == nil {
+		s.Mended = monotonic()
+		r.add(s)
+		return func() {}, nil
+	}
+	mend = sync.OnceFunc(func() {
+		undo()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		s.Mended = monotonic()
+	})
+	r.add(s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mends = append(r.mends, mend)
+	return mend, nil
+}
+
+// add notes a strike.
+func (r *run) add(s *history.Strike) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.strikes = append(r.strikes, s)
+}
+
+// mendAll ends all blows.
+func (r *run) mendAll() {
+	r.mu.Lock()
+	mends := slices.Clone(r.mends)
+	r.mu.Unlock()
+	for _, mend := range slices.Backward(mends) {
+		mend()
+	}
+}
+
+// history is what has happened so far.
+func (r *run) history(began int64) *history.History {
+	h := &history.History{
+		Fault: r.fault.Name, Library: r.who.Library, Version: r.who.Version(), Server: r.site.version(), Seed: r.seed,
+		Validity: validity, Began: began, Ended: monotonic(),
+	}
+	for _, m := range r.crew {
+		h.Rounds = append(h.Rounds, m.history()...)
+	}
+	slices.SortFunc(h.Rounds, func(a, b history.Round) int { return int(a.Asked - b.Asked) })
+	r.mu.Lock()
+	for _, s := range r.strikes {
+		h.Faults = append(h.Faults, *s)
+	}
+	r.mu.Unlock()
+	h.Final, h.Fenced = r.register.state()
+	return h
+}
+
+// perform is a run from its beginning to its end.
+func perform(f *fault, who Contender, seed uint64) (*outcome, error) {
+	r, err := open(f, who, seed)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	began := monotonic()
+	r.tell(start)
+	r.pause(300*time.Millisecond, 600*time.Millisecond)
+	struck := f.Strike(r)
+	r.mendAll()
+	if struck != nil && !errors.Is(struck, errStuck) {
+		return nil, struck
+	}
+	stuck := struck != nil
+	if !stuck { // somebody gets it once more, and later all is as before
+		_, err := r.grip(10 * time.Millisecond)
+		stuck = err != nil
+		time.Sleep(validity)
+	}
+	o := &outcome{Stuck: stuck, Crashed: slices.ContainsFunc(r.crew, func(m *member) bool { return !m.alive() })}
+	r.windUp(o)
+	o.history = r.history(began)
+	return o, o.judge(f, who)
+}
+
+// windUp has all clients leave, and sees what they leave behind.
+func (r *run) windUp(o *outcome) {
+	r.tell(drain)
+	for deadline := time.Now().Add(leaving); ; time.Sleep(20 * time.Millisecond) {
+		if o.Busy = r.busy(); o.Busy == 0 || time.Now().After(deadline) {
+			break
+		}
+	}
+	var all sync.WaitGroup
+	for _, m := range r.crew {
+		if m.alive() {
+			all.Go(func() {
+				n, ok := m.leave()
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				o.note(n, ok)
+			})
+		}
+	}
+	all.Wait()
+	o.Keys = r.keysLeft(o.Crashed)
+	o.Connections = r.site.connections()
+}
+
+func (r *run) busy() (n int) {
+	for _, m := range r.crew {
+		if m.alive() {
+			h, ok := m.health()
+			if n += h.Busy; !ok {
+				n += workersEach
+			}
+		}
+	}
+	return n
+}
+
+// keysLeft lists what the library has left on the servers, once it has had the time to clean up. Of a client that crashed they run out.
+func (r *run) keysLeft(crashed bool) (left []string) {
+	const cleaning = time.Second
+	if r.who.Own == nil {
+		return nil
+	}
+	for deadline := time.Now().Add(cleaning); ; time.Sleep(20 * time.Millisecond) {
+		left = nil
+		keys, err := r.site.keys()
+		for key, ttl := range keys {
+			if r.who.Own(key) && (ttl < 0 || !crashed) {
+				left = append(left, key)
+			}
+		}
+		if err == nil && len(left) == 0 || time.Now().After(deadline) {
+			slices.Sort(left)
+			return left
+		}
+	}
+}

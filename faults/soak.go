@@ -1,0 +1,290 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A soak has mixed faults strike ctxlock for as long as is wanted. Clients live as long as the soak, but for the last of each site, which
+// crashes at times. At the end of each leg everybody rests: the histories are judged, and what is in use is compared with the first leg.
+
+// soakSites are where it goes on, all at once.
+var soakSites = []*fault{
+	{Name: "one server", Config: ownClock},
+	{Name: "three nodes", Kind: Nodes, Config: ownClock},
+	{Name: "cluster", Kind: Cluster},
+	{Name: "one server that loses data", Config: ownClock, Excluded: true},
+}
+
+// losing are the blows of the site that loses data: there the tokens alone must hold.
+var losing = append(slices.Clone(mixture), killed, flushed, evicting)
+
+// soaked is one site of a soak.
+type soaked struct {
+	*run
+	blows []*blow
+
+	opened   time.Time
+	mu       sync.Mutex
+	faults   int
+	crashes  int
+	holdings int // of the legs before this
+	wrong    []string
+	first    []health // of each client, after the first leg; the last is not compared
+	last     []health
+}
+
+// legOf is how long a leg is: there are at least three.
+func legOf(d time.Duration) time.Duration { return min(2*time.Minute, d/3) }
+
+// soak fails if anything promised did not hold.
+func soak(d time.Duration, seed uint64, histories string) error {
+	if err := os.MkdirAll(histories, 0o755); err != nil {
+		return err
+	}
+	ours, err := find(oursLibrary)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	var sites []*soaked
+	defer func() {
+		for _, s := range sites {
+			s.close()
+		}
+	}()
+	for _, f := range soakSites {
+		r, err := open(f, ours, seed)
+		if err != nil {
+			return err
+		}
+		s := &soaked{run: r, blows: possible(mixture, r.site), opened: time.Now()}
+		if f.Excluded {
+			s.blows = possible(losing, r.site)
+		}
+		sites = append(sites, s)
+	}
+	var legs sync.WaitGroup
+	over := make(chan struct{})
+	for _, s := range sites {
+		legs.Go(func() { s.legs(began.Add(d), legOf(d), histories) })
+	}
+	go func() { legs.Wait(); close(over) }()
+	report(os.Stdout, sites, began, over)
+	return summary(os.Stdout, sites, began)
+}
+
+// report prints a line for each site now and then, until it is over.
+func report(w io.Writer, sites []*soaked, began time.Time, over <-chan struct{}) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+		}
+		for _, s := range sites {
+			fmt.Fprintf(w, "%6s  %s\n", time.Since(began).Round(time.Second), s)
+		}
+	}
+}
+
+// String is the state of a site in a line.
+func (s *soaked) String() string {
+	holdings := 0
+	for _, m := range s.fleet() {
+		holdings += m.holdings()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	holdings += s.holdings
+	return fmt.Sprintf("%-27s %4.1f/s, %7d holdings, %5d faults, %3d crashes, %d violations; %s",
+		s.fault.Name, float64(holdings)/time.Since(s.opened).Seconds(), holdings, s.faults, s.crashes, len(s.wrong), use(s.last))
+}
+
+// use is what clients take.
+func use(all []health) string {
+	if len(all) == 0 {
+		return "first leg"
+	}
+	heap, goroutines := 0.0, 0
+	for _, h := range all {
+		heap, goroutines = max(heap, float64(h.Heap)/(1<<20)), max(goroutines, h.Goroutines)
+	}
+	return fmt.Sprintf("%.1f MB, %d goroutines at rest", heap, goroutines)
+}
+
+// summary is the last word.
+func summary(w io.Writer, sites []*soaked, began time.Time) (err error) {
+	fmt.Fprintf(w, "\nafter %s:\n", time.Since(began).Round(time.Second))
+	for _, s := range sites {
+		err = errors.Join(err, s.flat())
+		fmt.Fprintln(w, s)
+		for _, wrong := range s.wrong {
+			fmt.Fprintln(w, "    ", wrong)
+			err = errors.Join(err, fmt.Errorf("%s: %s", s.fault.Name, wrong))
+		}
+	}
+	if err == nil {
+		fmt.Fprintln(w, "no violation; memory and goroutines are flat")
+	}
+	return err
+}
+
+// legs goes on until the deadline.
+func (s *soaked) legs(deadline time.Time, leg time.Duration, histories string) {
+	for n := 1; time.Now().Before(deadline); n++ {
+		until := time.Now().Add(leg)
+		if until.After(deadline.Add(-leg / 2)) { // no short one at the end
+			until = deadline
+		}
+		if err := s.leg(until, filepath.Join(histories, fmt.Sprintf("soak-%s-leg-%d", fileName(s.fault.Name), n))); err != nil {
+			s.blame("leg %d: %v", n, err)
+			return
+		}
+	}
+}
+
+func (s *soaked) blame(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wrong = append(s.wrong, fmt.Sprintf(format, args...))
+}
+
+// leg has faults strike until a moment, and then all rest.
+func (s *soaked) leg(until time.Time, base string) error {
+	began := monotonic()
+	s.register.empty()
+	s.tell(start)
+	var stuck error
+	for stuck == nil && time.Now().Before(until) {
+		if _, stuck = s.grip(s.draw(validity/8, validity)); stuck != nil {
+			break
+		}
+		if s.roll(8) == 0 {
+			if err := s.crash(); err != nil {
+				return err
+			}
+		}
+		if err := s.combination(s.blows); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.faults += 3
+		s.mu.Unlock()
+		s.pause(0, validity/2)
+	}
+	s.mendAll()
+	return s.rest(&outcome{Stuck: stuck != nil, Crashed: s.crashes > 0}, began, base)
+}
+
+// crash kills the last client, and puts another in its place.
+func (s *soaked) crash() error {
+	last := len(s.crew) - 1
+	if _, err := s.strike(crashed, last); err != nil {
+		return err
+	}
+	old := s.crew[last]
+	c := old.contract
+	c.Seed++
+	fresh, err := enlistAnyway(c, s.register)
+	if err != nil {
+		return err
+	}
+	fresh.rounds = old.history()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.crew[last] = fresh
+	s.crashes++
+	fresh.tell(order{What: start}, 0)
+	return nil
+}
+
+// enlistAnyway tries more than once: a fault may keep a client from connecting.
+func enlistAnyway(c contract, g *register) (m *member, err error) {
+	for range 5 {
+		if m, err = enlist(c, g); err == nil {
+			break
+		}
+	}
+	return m, err
+}
+
+// fleet is the clients as they are now.
+func (s *soaked) fleet() []*member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.crew)
+}
+
+// rest judges a leg. What was wrong is kept as a history with its picture.
+func (s *soaked) rest(o *outcome, began int64, base string) error {
+	s.tell(drain)
+	for deadline := time.Now().Add(leaving); ; time.Sleep(20 * time.Millisecond) {
+		if o.Busy = s.busy(); o.Busy == 0 || time.Now().After(deadline) {
+			break
+		}
+	}
+	o.Keys = s.keysLeft(o.Crashed)
+	o.history = s.history(began)
+	if err := o.judge(s.fault, s.who); err != nil {
+		return err
+	}
+	s.strikes, s.mends = nil, nil
+	healths := s.healths()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holdings += o.Holdings
+	if s.last = healths; s.first == nil {
+		s.first = healths
+	}
+	if len(o.Wrong) == 0 {
+		return nil
+	}
+	for _, wrong := range o.Wrong {
+		s.wrong = append(s.wrong, fmt.Sprintf("%s (%s)", wrong, base))
+	}
+	if err := o.history.Save(base + ".json"); err != nil {
+		return err
+	}
+	return draw(o.history, base+".svg")
+}
+
+// healths are those of the clients that live as long as the soak, and forgets their rounds.
+func (s *soaked) healths() (all []health) {
+	for _, m := range s.crew {
+		m.forgetRounds()
+	}
+	for _, m := range s.crew[:len(s.crew)-1] {
+		h, _ := m.health()
+		all = append(all, h)
+	}
+	return all
+}
+
+// What may be more after the last leg than after the first.
+const (
+	moreGoroutines = 10
+	moreHeap       = 4 << 20
+)
+
+// flat is the error of clients that grow.
+func (s *soaked) flat() (err error) {
+	for i := range min(len(s.first), len(s.last)) {
+		a, b := s.first[i], s.last[i]
+		if b.Goroutines > a.Goroutines+moreGoroutines {
+			err = errors.Join(err, fmt.Errorf("%s: client %d went from %d goroutines to %d", s.fault.Name, i, a.Goroutines, b.Goroutines))
+		}
+		if b.Heap > a.Heap+a.Heap/2+moreHeap {
+			err = errors.Join(err, fmt.Errorf("%s: client %d went from %d bytes to %d", s.fault.Name, i, a.Heap, b.Heap))
+		}
+	}
+	return err
+}
