@@ -19,6 +19,9 @@ type blow struct {
 	one bool
 	// loses tells that servers lose data by it, or that a process acts late: what the guarantee excludes.
 	loses bool
+	// timed tells that it has to do with the server's clock. Two such do not go together: a pause that began while the clock was ahead by an
+	// hour lasts for an hour more.
+	timed bool
 	// sites that it can befall; empty: all.
 	sites []Kind
 	// do makes it fall on a client, if it befalls one. undo may be nil.
@@ -165,7 +168,7 @@ func (s *site) command(args ...string) (err error) {
 
 var (
 	flushed       = onServers("FLUSHALL", true, []string{"FLUSHALL"})
-	paused        = onServers("CLIENT PAUSE", false, []string{"CLIENT", "PAUSE", fmt.Sprint(pause.Milliseconds()), "ALL"}, "PING") // which is answered when it is over
+	paused        = timed(onServers("CLIENT PAUSE", false, []string{"CLIENT", "PAUSE", fmt.Sprint(pause.Milliseconds()), "ALL"}, "PING")) // which is answered when it is over
 	tableOverflow = onServers("tracking table of one key", false, []string{"CONFIG", "SET", "tracking-table-max-keys", "1"},
 		"CONFIG", "SET", "tracking-table-max-keys", "1000000")
 	scriptsFlushed = repeated("SCRIPT FLUSH", false, redisSites, 10*time.Millisecond, 100*time.Millisecond, func(r *run, _ int) error {
@@ -175,6 +178,11 @@ var (
 		return r.site.command("CLIENT", "KILL", "TYPE", [...]string{"normal", "pubsub"}[r.roll(2)], "SKIPME", "yes")
 	})
 )
+
+func timed(b *blow) *blow {
+	b.timed = true
+	return b
+}
 
 // pause is how long CLIENT PAUSE lasts. It can't be ended by a command: that would be paused, too.
 const pause = validity * 7 / 4
@@ -246,8 +254,8 @@ func stepped(d time.Duration) *blow {
 }
 
 var (
-	clockAhead  = stepped(time.Hour)
-	clockBehind = stepped(-time.Hour)
+	clockAhead  = timed(stepped(time.Hour))
+	clockBehind = timed(stepped(-time.Hour))
 )
 
 // What befalls a client itself.

@@ -179,7 +179,7 @@ func (r *run) combination(blows []*blow) error {
 	var struck []*blow
 	for len(struck) < 3 {
 		b := blows[r.roll(len(blows))]
-		if slices.Contains(struck, b) {
+		if slices.ContainsFunc(struck, func(other *blow) bool { return other == b || other.timed && b.timed }) {
 			continue
 		}
 		struck = append(struck, b)

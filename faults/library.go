@@ -3,6 +3,7 @@ package main
 // Names of libraries that faults tell apart.
 const (
 	oursLibrary       = "ctxlock"
+	oursTwiceLibrary  = "ctxlock, majority 2"
 	valkeylockLibrary = "valkeylock"
 	etcdLibrary       = "etcd"
 )

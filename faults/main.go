@@ -42,7 +42,7 @@ type settings struct {
 
 func parse(args []string) (s settings, err error) {
 	flags := flag.NewFlagSet("faults", flag.ContinueOnError)
-	flags.StringVar(&s.only, "only", "", "only faults whose name contains one of these texts (comma-separated); no page is written")
+	flags.StringVar(&s.only, "only", "", "only faults, or sites of a soak, whose name contains one of these texts (comma-separated); no page is written")
 	flags.StringVar(&s.libraries, "library", "", "only these libraries (comma-separated); no page is written")
 	flags.Uint64Var(&s.seed, "seed", 0, "what all draws come from; 0: a random one, which is printed")
 	flags.IntVar(&s.beside, "beside", besideDefault(), "how many runs go on at once")
@@ -77,7 +77,7 @@ func command(args []string) error {
 	}
 	fmt.Printf("seed %d\n", s.seed)
 	if s.soak > 0 {
-		return soak(s.soak, s.seed, s.histories)
+		return soak(s.soak, s.seed, s.only, s.histories)
 	}
 	return table(s)
 }

@@ -21,7 +21,7 @@ func oursWith(majority int32) Contender {
 		Open: func(at Place) (Locker, error) { return openOurs(at, majority) },
 	}
 	if majority > 1 {
-		c.Library = fmt.Sprintf("ctxlock, majority %d", majority)
+		c.Library = fmt.Sprintf("%s, majority %d", oursLibrary, majority)
 	}
 	return c
 }

@@ -74,7 +74,7 @@ func (g *register) write(w history.Write, token int64) order {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.plain = w.Element
-	if w.Refused = token < g.greatest || token == 0; !w.Refused {
+	if w.Refused = token != 0 && token < g.greatest; !w.Refused && token != 0 { // the fenced register is not for those without
 		g.greatest, g.fenced = token, w.Element
 	}
 	return order{What: answer, Write: w}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,6 +18,7 @@ import (
 // soakSites are where it goes on, all at once.
 var soakSites = []*fault{
 	{Name: "one server", Config: ownClock},
+	{Name: "one server, majority 2", Config: ownClock, Fleet: slices.Repeat([]string{oursTwiceLibrary}, clients)},
 	{Name: "three nodes", Kind: Nodes, Config: ownClock},
 	{Name: "cluster", Kind: Cluster},
 	{Name: "one server that loses data", Config: ownClock, Excluded: true},
@@ -44,7 +46,7 @@ type soaked struct {
 func legOf(d time.Duration) time.Duration { return min(2*time.Minute, d/3) }
 
 // soak fails if anything promised did not hold.
-func soak(d time.Duration, seed uint64, histories string) error {
+func soak(d time.Duration, seed uint64, only, histories string) error {
 	if err := os.MkdirAll(histories, 0o755); err != nil {
 		return err
 	}
@@ -59,7 +61,7 @@ func soak(d time.Duration, seed uint64, histories string) error {
 			s.close()
 		}
 	}()
-	for _, f := range soakSites {
+	for _, f := range selected(soakSites, only) {
 		r, err := open(f, ours, seed)
 		if err != nil {
 			return err
@@ -145,11 +147,27 @@ func (s *soaked) legs(deadline time.Time, leg time.Duration, histories string) {
 		if until.After(deadline.Add(-leg / 2)) { // no short one at the end
 			until = deadline
 		}
-		if err := s.leg(until, filepath.Join(histories, fmt.Sprintf("soak-%s-leg-%d", fileName(s.fault.Name), n))); err != nil {
+		base := func(n int) string {
+			return filepath.Join(histories, fmt.Sprintf("soak-%s-leg-%d", fileName(s.fault.Name), n))
+		}
+		if err := s.leg(until, base(n)); err != nil {
 			s.blame("leg %d: %v", n, err)
 			return
 		}
+		s.discard(base(n - legsKept))
 	}
+}
+
+// legsKept is how many histories of the last legs are kept; those in which something was wrong all are.
+const legsKept = 3
+
+func (s *soaked) discard(base string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.ContainsFunc(s.wrong, func(wrong string) bool { return strings.Contains(wrong, "("+base+")") }) {
+		return
+	}
+	_, _ = os.Remove(base+".json"), os.Remove(base+".svg") // there may be none
 }
 
 func (s *soaked) blame(format string, args ...any) {
@@ -234,6 +252,9 @@ func (s *soaked) rest(o *outcome, began int64, base string) error {
 	}
 	o.Keys = s.keysLeft(o.Crashed)
 	o.history = s.history(began)
+	if err := o.history.Save(base + ".json"); err != nil {
+		return err
+	}
 	if err := o.judge(s.fault, s.who); err != nil {
 		return err
 	}
@@ -245,14 +266,8 @@ func (s *soaked) rest(o *outcome, began int64, base string) error {
 	if s.last = healths; s.first == nil {
 		s.first = healths
 	}
-	if len(o.Wrong) == 0 {
-		return nil
-	}
 	for _, wrong := range o.Wrong {
 		s.wrong = append(s.wrong, fmt.Sprintf("%s (%s)", wrong, base))
-	}
-	if err := o.history.Save(base + ".json"); err != nil {
-		return err
 	}
 	return draw(o.history, base+".svg")
 }
