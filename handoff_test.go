@@ -292,3 +292,55 @@ func TestAPlaceThatWasLeftIsNotAnothers(t *testing.T) {
 		}
 	})
 }
+
+// A claim that had no answer may arrive late, and then stands in the queue beside those that came after it. Whoever gives up sees to that, too: the
+// lock would be passed on to it, and the word of that may be lost.
+func TestAClaimThatArrivesLateLeavesNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		option := ctxlock.LockerOption{KeyMajority: 1, KeyValidity: 30 * time.Second, TryNextAfter: time.Second}
+		link := &wire{Store: server.Store()}
+		under := make(chan store.Op, 1)
+		var claims atomic.Int32
+		link.claim = func(ctx context.Context, ops []store.Op) bool {
+			claims.Add(1)
+			if ops[0].Epoch != 1 {
+				return false
+			}
+			under <- ops[0]
+			unanswered(ops)
+			return true
+		}
+		here, there, third := onMemory(t, link, option), onMemory(t, server.Store(), option), onMemory(t, server.Store(), option)
+		first := queuedHolder(t, third, there, "x")
+		wait, giveUp := context.WithCancel(t.Context())
+		go here.WithContext(wait, "x")
+		late := <-under
+		for i := range int32(3) { // which are answered
+			time.Sleep(time.Second)
+			before := claims.Load()
+			link.tell(store.Event{Key: "valkeylock:0:x", Word: store.Look})
+			if time.Sleep(100 * time.Millisecond); claims.Load() == before {
+				t.Fatalf("look %d led to no claim", i)
+			}
+		}
+		giveUp()
+		time.Sleep(time.Second)
+		link.deaf.Store(true)
+		link.Store.Claim(t.Context(), []store.Op{late}) // now it arrives
+		time.Sleep(5 * time.Second)
+		if err := first.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		released := time.Now()
+		_, cancel, err := third.WithContext(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(released); took > time.Second {
+			t.Errorf("it was free, and had %v later", took)
+		}
+		cancel()
+		link.deaf.Store(false)
+	})
+}

@@ -32,6 +32,8 @@ type queueing struct {
 const (
 	// mostEpochs is how many claims may be without an answer before they are no longer told apart.
 	mostEpochs = 8
+	// mostStrays is how many claims before the last are looked for in the queue when it is left, if any of them had no answer.
+	mostStrays = 64
 	// glance is how soon after it was passed on a lock is looked at, which also has its keys watched. Shorter holdings do without.
 	glance = 50 * time.Millisecond
 	// queueDownFor is how long the queue is left alone when the node that it is on has not answered, and others could.
@@ -78,6 +80,8 @@ type place struct {
 
 	epoch   int32                     // of the last claim
 	settled int32                     // of the last that was answered
+	stray   int32                     // of the first that was not, and may still arrive; zero if none
+	strayed time.Duration             // when the last of those was given up
 	sent    [mostEpochs]time.Duration // when the claim of each epoch was sent, by its remainder
 	cancel  context.CancelCauseFunc   // ends a claim that is under way; nil if none is
 	timed   bool                      // it asks how long the key lives
@@ -230,6 +234,9 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 	defer k.mu.Unlock()
 	p.cancel = nil
 	p.note(sent)
+	if anyUnknown(ops) {
+		p.strays(p.ops[0].Epoch)
+	}
 	if p.late = p.late || anyUnknown(ops); p.late && l.state == held { // word of that has come before the answer
 		p.won()
 	}
@@ -354,11 +361,28 @@ func (p *place) won() {
 	}
 	p.l.queueing.aware = true
 	if p.late {
-		p.l.queueing.epoch, p.l.queueing.settled = p.epoch, p.settled
+		p.l.queueing.epoch, p.l.queueing.settled = p.epoch, p.oldest()
 		for i := range p.l.keys {
 			p.l.keys[i].late = true
 		}
 	}
+}
+
+// strays notes that the claim of an epoch had no answer, and may arrive when later ones have been answered. Under k.mu.
+func (p *place) strays(epoch int32) {
+	now := p.l.k.now()
+	if p.stray == 0 || now > p.strayed+lateFor {
+		p.stray = epoch
+	}
+	p.strayed = now
+}
+
+// oldest is the first epoch by which the place may be in the queue once it is given up. Under k.mu.
+func (p *place) oldest() int32 {
+	if p.stray == 0 || p.l.k.now() > p.strayed+lateFor {
+		return p.settled
+	}
+	return max(min(p.stray, p.settled), p.epoch-mostStrays)
 }
 
 // leaveWithLock is for a place that has become a lock. It stays in the books until that is given back: word that the lock was passed on may
@@ -393,7 +417,7 @@ func (s *speaker) leaveQueue() {
 	k.retire(l)
 	ops := l.passOps(nil)
 	for i := range ops {
-		ops[i].Epoch, ops[i].Settled, ops[i].Free, ops[i].Yield = p.epoch, p.settled, true, 0
+		ops[i].Epoch, ops[i].Settled, ops[i].Free, ops[i].Yield = p.epoch, p.oldest(), true, 0
 		ops[i].Unknown = p.late
 	}
 	until := k.now() + max(l.validity, placeLife)

@@ -114,7 +114,7 @@ func (st *step) settleTokens(ops []store.Op) {
 func (st *step) stand(ops []store.Op) {
 	op := &ops[0]
 	queue := st.queue(op.Queue)
-	at := slices.IndexFunc(queue, func(s standing) bool { return s.owner == op.Owner })
+	at := slices.IndexFunc(queue, func(s standing) bool { return stands(s, op, op.Epoch) })
 	s := standing{op.Owner, op.Epoch, op.Validity, op.Fenced, st.by}
 	if at >= 0 {
 		queue[at] = s
@@ -252,10 +252,16 @@ func (st *step) nudge(op *store.Op) {
 	}
 }
 
+// stands tells whether somebody stands there by a claim of one of the epochs that the op knows of, up to the last. One that was settled before is
+// not looked for: it would only be there if it had arrived late.
+func stands(s standing, op *store.Op, last int32) bool {
+	return s.owner == op.Owner && s.epoch >= op.Settled && s.epoch <= last
+}
+
 // quit takes somebody out of the queue, if it is there by a claim of one of these epochs.
 func (st *step) quit(op *store.Op, last int32) {
 	queue := st.queue(op.Queue)
-	left := slices.DeleteFunc(slices.Clone(queue), func(s standing) bool { return s.owner == op.Owner && s.epoch <= last })
+	left := slices.DeleteFunc(slices.Clone(queue), func(s standing) bool { return stands(s, op, last) })
 	if len(left) < len(queue) {
 		st.setQueue(op.Queue, left)
 	}
