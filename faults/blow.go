@@ -120,10 +120,10 @@ func repeated(name string, one bool, sites []Kind, from, to time.Duration, do fu
 func onMachines(name string, loses bool, do func(machine) error, undo func(machine) error) *blow {
 	return &blow{name: name, loses: loses, sites: linked, do: func(r *run, _ int) (func(), error) {
 		m := r.site.machines[0]
-		r.site.silent.Store(true)
+		r.site.silent.Add(1)
 		return func() {
 			_ = undo(m)
-			r.site.silent.Store(false)
+			r.site.silent.Add(-1)
 		}, do(m)
 	}}
 }
@@ -155,7 +155,7 @@ var errSilent = errors.New("a server does not answer")
 
 // command tells all servers something.
 func (s *site) command(args ...string) (err error) {
-	if s.silent.Load() {
+	if s.silent.Load() > 0 {
 		return errSilent
 	}
 	for _, server := range s.servers {

@@ -38,8 +38,8 @@ var allFaults = []*fault{
 	{Name: "node stalled", Text: "one of three independent nodes stalls", Kind: Nodes, Strike: onNode(nodeFrozen)},
 	{Name: "node killed", Text: "one of three independent nodes restarts without its data", Kind: Nodes, Strike: onNode(nodeKilled)},
 	{Name: "majority stalled", Text: "two of three independent nodes stall", Kind: Nodes, Strike: onHolder(twoFrozen)},
-	{Name: "three at once", Text: "three faults at once, drawn by the seed, three times", Config: ownClock, Strike: combined, Not: notEtcd},
-	{Name: "three at once, again", Text: "the same with other draws", Config: ownClock, Strike: combined, Not: notEtcd},
+	{Name: "three at once", Text: "three faults at once, drawn by the seed, three times", Strike: combined, Not: notEtcd},
+	{Name: "three at once, again", Text: "the same with other draws", Strike: combined, Not: notEtcd},
 
 	{Name: "stopped before writing", Text: "the holder's process is stopped past the validity between looking and writing", Excluded: true, Strike: stopBeforeWriting},
 	{Name: "restart empty", Text: "the server is killed and restarted (servers of Redis' kind: without their data)", Excluded: true, Strike: onHolderFor(killed, validity/4, validity/2)},

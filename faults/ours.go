@@ -16,7 +16,7 @@ import (
 func oursWith(majority int32) Contender {
 	c := Contender{
 		Library: oursLibrary, Module: "github.com/ctxlock/ctxlock", Fences: true,
-		Note: "NoLoopTracking and fencing tokens, defaults otherwise; on independent nodes by NewRedlock.",
+		Note: "NoLoopTracking and fencing tokens, defaults otherwise; on independent nodes by NewRedlock with DelayedRestart, as for all servers that do not keep their data.",
 		Own:  ownOfOurs,
 		Open: func(at Place) (Locker, error) { return openOurs(at, majority) },
 	}
@@ -38,7 +38,7 @@ const prefixOfOurs = "valkeylock:"
 func openOurs(at Place, majority int32) (Locker, error) {
 	option := ctxlock.LockerOption{NoLoopTracking: true, KeyValidity: at.Validity}
 	if at.Kind == Nodes {
-		l, err := ctxlock.NewRedlock(ctxlock.RedlockOption{LockerOption: option, Nodes: valkeyNodes(at)})
+		l, err := ctxlock.NewRedlock(ctxlock.RedlockOption{LockerOption: option, Nodes: valkeyNodes(at), DelayedRestart: true})
 		return ourLocker{l}, err
 	}
 	option.KeyMajority, option.ClientOption = majority, valkeyClient(at)

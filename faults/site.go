@@ -28,7 +28,7 @@ type site struct {
 	servers  []*lab.Server // the same, unless it is etcd
 	sentinel *lab.Sentinel
 	cluster  *lab.Cluster
-	silent   atomic.Bool    // the first server does not answer
+	silent   atomic.Int32   // by how many blows the first server does not answer
 	links    [][]*lab.Proxy // by client, then by server; none with Sentinel and Cluster, whose servers tell their own addresses
 }
 
