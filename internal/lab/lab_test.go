@@ -586,6 +586,36 @@ func TestProxyCutAfterHasExecuted(t *testing.T) {
 	expect(t, s.Do, nil, "GET", "after")
 }
 
+// The server ends before the reply that was to be cut off comes: the client must hear of that, and the link end.
+func TestProxyCutAfterWithoutAReply(t *testing.T) {
+	t.Parallel()
+	s, p, c := via(t)
+	expect(t, c.do, "PONG", "PING")
+	p.OnCommand(once("INCR", CutAfter))
+	s.Freeze()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := c.do("INCR", "k")
+		failed <- err
+	}()
+	time.Sleep(50 * time.Millisecond) // it has been sent
+	s.Kill()
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("it was answered")
+		}
+	case <-time.After(2 * time.Second):
+		t.Error("the client hears nothing")
+	}
+	must(t, poll(2*time.Second, "the end of the link", func() error {
+		if n := p.Open(); n > 0 {
+			return fmt.Errorf("%d are open", n)
+		}
+		return nil
+	}))
+}
+
 // Invalidations come between replies; they must not be taken for one.
 func TestProxyTellsPushesFromReplies(t *testing.T) {
 	t.Parallel()

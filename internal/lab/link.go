@@ -214,10 +214,22 @@ func (l *link) readDown() {
 			b = b[size:]
 		}
 		if err != nil {
-			l.down.put(chunk{do: finish, due: due}, l.over)
+			l.down.put(chunk{do: l.lastWord(), due: due}, l.over)
 			return
 		}
 	}
+}
+
+// lastWord is what becomes of the link when the server has ended it. If a cut is due, nobody reads from the client any more, so it is that.
+func (l *link) lastWord() instruction {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.fates {
+		if f.chunk.do == cut {
+			return cut
+		}
+	}
+	return finish
 }
 
 // arrives counts a reply that begins, unless it is a push, and returns its fate if it has one.
