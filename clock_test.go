@@ -240,6 +240,23 @@ var _ = Describe("A server's clock", Label("control"), func() {
 	})
 
 	// A jump that is taken back before anybody has looked at the clock cannot be noticed, so each lasts long enough for all to look.
+	It("that has jumped back before a waiter gets the lock leaves its key with its right life", func() {
+		together([]mix{{majority: 1}, {majority: 2}}, func(m mix) {
+			s, name, check := server(lab.Config{Clock: true}), unique(), new(checker)
+			a, b := locker(m.option(s.Addr())), locker(m.option(s.Addr()))
+			first := take(bg(), a.WithContext, name)
+			waiter := stand(s, b.WithContext, name, 1, check)
+			time.Sleep(250 * time.Millisecond) // a clock that was looked at just now is not asked for again
+			s.SetClock(-time.Hour)
+			interfereEach(s, m.keys(name), "DEL")
+			second := waiter.gets(validity + soon)
+			Eventually(func() time.Duration { return ttl(s, firstKey(name)) }).WithTimeout(validity/4).Should(haveRightLife(), "before the first extension")
+			first.release()
+			second.release()
+			nothingLeft(s, soon)
+		})
+	})
+
 	It("that jumps to and fro while the holder is cut off is noticed by whoever has looked meanwhile", func() {
 		together([]mix{{majority: 1}, {majority: 2}, {majority: 1, setPX: true}}, func(m mix) {
 			s, name, check := server(lab.Config{Clock: true}), unique(), new(checker)

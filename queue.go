@@ -134,7 +134,7 @@ func (k *locker) noteContention(name string) *contention {
 			}
 			delete(k.contention, other)
 		}
-		c = &contention{beside: k.besideOf(name)}
+		c = &contention{beside: k.besideOf(name), swept: -1}
 		k.contention[name] = c
 	}
 	c.at = k.now()

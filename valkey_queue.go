@@ -103,11 +103,12 @@ func (s *valkeyStore) channels() string {
 // join is a claim that stands in the queue if it fails. The ops are the keys of one lock.
 func (s *valkeyStore) join(ctx context.Context, ops []store.Op) {
 	life := s.lifetime(ops[0].Validity)
-	results := s.joinOnce(ctx, ops, life, false)
-	if unknownScript(results[0].Error()) {
-		results = s.joinOnce(ctx, ops, life, true)
+	result, step := s.joinOnce(ctx, ops, life, false)
+	if unknownScript(result.Error()) {
+		again, more := s.joinOnce(ctx, ops, life, true)
+		result, step = again, max(step, more)
 	}
-	answers := answers{ctx: ctx, results: results}
+	answers := answers{ctx: ctx, results: []valkey.ValkeyResult{result}}
 	taken, refused := answers.join(ops)
 	if refused != nil {
 		s.withoutQueue(ctx, ops, refused)
@@ -117,7 +118,7 @@ func (s *valkeyStore) join(ctx context.Context, ops []store.Op) {
 		return
 	}
 	s.learnTime(taken, life.sent)
-	switch step := s.clock.observe(taken, life.sent, s.now()); {
+	switch step = max(step, s.clock.observe(taken, life.sent, s.now())); {
 	case ops[0].Mine() && s.clock.distrusted(s.now(), ops[0].Validity) != nil:
 		s.doubt(ops)
 	case step != steady && life.at != 0: // the keys were given the wrong life
@@ -138,8 +139,8 @@ func (s *valkeyStore) withoutQueue(ctx context.Context, ops []store.Op, refused 
 	}
 }
 
-// joinOnce runs the script, and gives its result.
-func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetime, whole bool) []valkey.ValkeyResult {
+// joinOnce runs the script, and gives its result, and whether the server's clock was found to have jumped.
+func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetime, whole bool) (result valkey.ValkeyResult, step clockStep) {
 	op, b, batch := &ops[0], s.client.B(), newBatch()
 	score := "" // the script asks for the time
 	us, known, ask := s.timing.reading(life.sent)
@@ -165,9 +166,9 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 		if parts, err := results[1].AsStrSlice(); err == nil && len(parts) == 2 {
 			s.learnTime(serverTime(parts[0], parts[1]), life.sent)
 		}
-		s.observeTime(life, results[1])
+		step = s.observeTime(life, results[1])
 	}
-	return results[:1]
+	return results[0], step
 }
 
 // learnTime learns from a time that the server told in answer to a request that was sent then.
