@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/valkey-io/valkey-go"
 
 	"github.com/ctxlock/ctxlock/faults/history"
 	"github.com/ctxlock/ctxlock/internal/lab"
@@ -66,7 +69,7 @@ var (
 	stallDown = stalled("replies stalled", lab.Down)
 	cutOff    = onLinks("link cut", func(p *lab.Proxy) { p.Refuse(true); p.Cut() }, func(p *lab.Proxy) { p.Refuse(false) })
 	slowed    = onLinks("link slowed", func(p *lab.Proxy) { p.Delay(150 * time.Millisecond) }, func(p *lab.Proxy) { p.Delay(0) })
-	cuts      = repeated("connections cut", true, linked, 50*time.Millisecond, 400*time.Millisecond, func(r *run, client int) error {
+	cuts      = repeated("connections cut", true, linked, 50*time.Millisecond, 400*time.Millisecond, func(r *run, client int, _ *dice) error {
 		for _, link := range r.site.linksOf(client) {
 			link.Cut()
 		}
@@ -77,8 +80,9 @@ var (
 // lostReplies has a fifth of all commands carried out, or not, and not answered.
 var lostReplies = &blow{name: "replies lost", one: true, sites: []Kind{Single, Nodes}, do: func(r *run, client int) (func(), error) {
 	for _, link := range r.site.linksOf(client) {
+		own := r.fork()
 		link.OnCommand(func([]string) lab.Action {
-			switch r.roll(20) {
+			switch own.roll(20) {
 			case 0, 1, 2:
 				return lab.CutAfter
 			case 3:
@@ -95,17 +99,17 @@ var lostReplies = &blow{name: "replies lost", one: true, sites: []Kind{Single, N
 }}
 
 // repeated makes a blow of something that happens again and again.
-func repeated(name string, one bool, sites []Kind, from, to time.Duration, do func(r *run, client int) error) *blow {
+func repeated(name string, one bool, sites []Kind, from, to time.Duration, do func(r *run, client int, own *dice) error) *blow {
 	return &blow{name: name, one: one, sites: sites, do: func(r *run, client int) (func(), error) {
-		stop := make(chan struct{})
+		stop, own := make(chan struct{}), r.fork()
 		var loop sync.WaitGroup
 		loop.Go(func() {
 			for {
-				_ = do(r, client) // a server that does not answer has its own worries
+				_ = do(r, client, own) // a server that does not answer has its own worries
 				select {
 				case <-stop:
 					return
-				case <-time.After(r.draw(from, to)):
+				case <-time.After(own.draw(from, to)):
 				}
 			}
 		})
@@ -143,12 +147,15 @@ func onServers(name string, loses bool, do []string, undo ...string) *blow {
 		if err := r.site.command(do...); err != nil || undo == nil {
 			return nil, err
 		}
-		return func() {
-			for deadline := time.Now().Add(patience); r.site.command(undo...) != nil && time.Now().Before(deadline); {
-				time.Sleep(10 * time.Millisecond) // until the server answers again
-			}
-		}, nil
+		return func() { r.site.insist(undo...) }, nil
 	}}
+}
+
+// insist tells all servers something until they answer.
+func (s *site) insist(args ...string) {
+	for deadline := time.Now().Add(patience); s.command(args...) != nil && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 var errSilent = errors.New("a server does not answer")
@@ -167,32 +174,76 @@ func (s *site) command(args ...string) (err error) {
 }
 
 var (
-	flushed       = onServers("FLUSHALL", true, []string{"FLUSHALL"})
-	paused        = timed(onServers("CLIENT PAUSE", false, []string{"CLIENT", "PAUSE", fmt.Sprint(pause.Milliseconds()), "ALL"}, "PING")) // which is answered when it is over
-	tableOverflow = onServers("tracking table of one key", false, []string{"CONFIG", "SET", "tracking-table-max-keys", "1"},
-		"CONFIG", "SET", "tracking-table-max-keys", "1000000")
-	scriptsFlushed = repeated("SCRIPT FLUSH", false, redisSites, 10*time.Millisecond, 100*time.Millisecond, func(r *run, _ int) error {
+	flushed        = onServers("FLUSHALL", true, []string{"FLUSHALL"})
+	paused         = timed(onServers("CLIENT PAUSE", false, []string{"CLIENT", "PAUSE", fmt.Sprint(pauseTime.Milliseconds()), "ALL"}, "PING")) // which is answered when it is over
+	scriptsFlushed = repeated("SCRIPT FLUSH", false, redisSites, 10*time.Millisecond, 100*time.Millisecond, func(r *run, _ int, _ *dice) error {
 		return r.site.command("SCRIPT", "FLUSH")
 	})
-	clientsKilled = repeated("CLIENT KILL", false, redisSites, 50*time.Millisecond, 400*time.Millisecond, func(r *run, _ int) error {
-		return r.site.command("CLIENT", "KILL", "TYPE", [...]string{"normal", "pubsub"}[r.roll(2)], "SKIPME", "yes")
+	clientsKilled = repeated("CLIENT KILL", false, redisSites, 50*time.Millisecond, 400*time.Millisecond, func(r *run, _ int, own *dice) error {
+		return r.site.command("CLIENT", "KILL", "TYPE", [...]string{"normal", "pubsub"}[own.roll(2)], "SKIPME", "yes")
 	})
 )
+
+// tableOverflow has room for one key in the server's tracking table, and somebody who has others watched all the time, so that the clients' keys are
+// thrown out of it.
+var tableOverflow = &blow{name: "tracking table of one key", sites: redisSites, do: func(r *run, _ int) (func(), error) {
+	if err := r.site.command("CONFIG", "SET", "tracking-table-max-keys", "1"); err != nil {
+		return nil, err
+	}
+	stop := watchOthers(r.site.servers)
+	return func() {
+		stop()
+		r.site.insist("CONFIG", "SET", "tracking-table-max-keys", "1000000")
+	}, nil
+}}
+
+// watchOthers has each server track keys of somebody else, one after the other.
+func watchOthers(servers []*lab.Server) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for _, server := range servers {
+		all.Go(func() {
+			c, err := valkey.NewClient(valkey.ClientOption{InitAddress: []string{server.Addr()}, ForceSingleClient: true})
+			if err != nil {
+				return // it does not answer: there is no table to fill
+			}
+			defer c.Close()
+			for i := 0; ctx.Err() == nil; i++ {
+				short, done := context.WithTimeout(ctx, time.Second)
+				c.DoCache(short, c.B().Get().Key(fmt.Sprint("others:", i%1000)).Cache(), time.Second)
+				done()
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		all.Wait()
+	}
+}
 
 func timed(b *blow) *blow {
 	b.timed = true
 	return b
 }
 
-// pause is how long CLIENT PAUSE lasts. It can't be ended by a command: that would be paused, too.
-const pause = validity * 7 / 4
+// pauseTime is how long CLIENT PAUSE lasts. It can't be ended by a command: that would be paused, too.
+const pauseTime = validity * 7 / 4
 
 // overfull sends everybody who has subscribed to a channel more than its output buffer may hold, so that the server cuts it off.
-var overfull = repeated("output buffers overfull", false, []Kind{Single, Nodes}, 50*time.Millisecond, 400*time.Millisecond, func(r *run, _ int) error {
+var overfull = &blow{name: "output buffers overfull", sites: []Kind{Single}, do: func(r *run, client int) (func(), error) {
 	if err := r.site.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 1mb 1 normal 1mb 1mb 1"); err != nil {
-		return err
+		return nil, err
 	}
-	flood := strings.Repeat("x", 2<<20)
+	undo, err := flood.do(r, client)
+	return func() {
+		undo()
+		r.site.insist("CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60 normal 0 0 0")
+	}, err
+}}
+
+var flood = repeated("flood", false, []Kind{Single}, 50*time.Millisecond, 400*time.Millisecond, func(r *run, _ int, _ *dice) error {
+	message := strings.Repeat("x", 2<<20)
 	for _, server := range r.site.servers {
 		reply, err := server.Do("PUBSUB", "CHANNELS", "*")
 		if err != nil {
@@ -200,7 +251,7 @@ var overfull = repeated("output buffers overfull", false, []Kind{Single, Nodes},
 		}
 		channels, _ := reply.([]any)
 		for _, channel := range channels {
-			if _, err := server.Do("PUBLISH", channel.(string), flood); err != nil {
+			if _, err := server.Do("PUBLISH", channel.(string), message); err != nil {
 				return err
 			}
 		}
@@ -237,18 +288,15 @@ var foreignKeys = &blow{name: "100,000 foreign keys", sites: []Kind{Single}, do:
 	return nil, nil
 }}
 
-// stepped is a server's wall clock that jumps, and jumps back.
+// stepped is a wall clock that jumps, and jumps back: of the only server, or of one of three.
 func stepped(d time.Duration) *blow {
-	return &blow{name: fmt.Sprintf("clock %+d h", int(d.Hours())), sites: []Kind{Single, Nodes}, do: func(r *run, _ int) (func(), error) {
-		for _, server := range r.site.servers {
-			server.SetClock(d)
-		}
+	return &blow{name: "clock steps by " + d.String(), sites: []Kind{Single, Nodes}, do: func(r *run, _ int) (func(), error) {
+		server := r.site.servers[0]
+		server.SetClock(d)
 		return func() {
 			struck := monotonic()
-			for _, server := range r.site.servers {
-				server.SetClock(0)
-			}
-			r.add(&history.Strike{Name: "clock back", Struck: struck, Mended: monotonic()})
+			server.SetClock(0)
+			r.add(&history.Strike{Name: "clock steps back", Struck: struck, Mended: monotonic()})
 		}, nil
 	}}
 }
@@ -256,6 +304,7 @@ func stepped(d time.Duration) *blow {
 var (
 	clockAhead  = timed(stepped(time.Hour))
 	clockBehind = timed(stepped(-time.Hour))
+	clockNear   = timed(stepped(validity * 9 / 10))
 )
 
 // What befalls a client itself.
@@ -267,6 +316,13 @@ var (
 	crashed = &blow{name: "process killed", one: true, do: func(r *run, client int) (func(), error) {
 		r.crew[client].kill()
 		return nil, nil
+	}}
+	stoppedLate = &blow{name: "process stopped before writing", one: true, loses: true, do: func(r *run, client int) (func(), error) {
+		r.register.stopAt(client, r.crew[client].freeze)
+		return func() {
+			r.register.stopAt(client, nil)
+			r.crew[client].thaw()
+		}, nil
 	}}
 	cancelled = &blow{name: "callers' contexts cancelled", one: true, do: func(r *run, client int) (func(), error) {
 		r.crew[client].tell(order{What: cancel}, 0)

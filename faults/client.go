@@ -139,8 +139,9 @@ func (c *client) health() health {
 	return h
 }
 
-// hold takes one of many locks and says what becomes of it.
+// hold takes one of many locks and says what becomes of it. They are taken one after the other: extended at once, they would all end at once.
 func (c *client) hold(i int) {
+	time.Sleep(time.Duration(i) * c.Place.Validity / (2 * crowd))
 	h, err := c.locker.Lock(context.Background(), fmt.Sprint(c.Name, " ", i))
 	if err != nil {
 		c.say(note{What: failed, Worker: i, Error: err.Error()})

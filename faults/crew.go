@@ -146,7 +146,10 @@ func (m *member) listen(notes *json.Decoder) {
 			delete(m.began, n.Worker)
 			m.mu.Unlock()
 		case feels:
-			m.feels <- n
+			select {
+			case m.feels <- n:
+			default: // nobody waits for it any more
+			}
 		case closed:
 			m.left <- n
 		}
@@ -204,6 +207,10 @@ func (m *member) forgetRounds() {
 
 // health asks the client how it is; false: it does not answer.
 func (m *member) health() (health, bool) {
+	select {
+	case <-m.feels: // the answer to a question that was given up
+	default:
+	}
 	m.tell(order{What: check}, 0)
 	select {
 	case n := <-m.feels:
@@ -226,8 +233,11 @@ func (m *member) leave() (note, bool) {
 	return note{}, false
 }
 
-// freeze stops the process where it stands. It is not needed that it stands still when this returns: it can't act without an answer.
-func (m *member) freeze() { _ = m.cmd.Process.Signal(syscall.SIGSTOP) }
+// freeze stops the process. When it returns, it stands still.
+func (m *member) freeze() {
+	_ = m.cmd.Process.Signal(syscall.SIGSTOP)
+	_, _ = syscall.Wait4(m.cmd.Process.Pid, nil, syscall.WUNTRACED, nil) // tells when all threads have come to it, or that it has ended
+}
 
 // thaw lets it go on.
 func (m *member) thaw() { _ = m.cmd.Process.Signal(syscall.SIGCONT) }

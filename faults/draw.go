@@ -23,6 +23,9 @@ func draw(h *history.History, path string) error {
 	if e := file.Close(); err == nil {
 		err = e
 	}
+	if err != nil {
+		_ = os.Remove(path)
+	}
 	return err
 }
 

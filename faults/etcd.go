@@ -303,3 +303,23 @@ func (h *etcdHolding) Cause() error {
 func (h *etcdHolding) Token() int64 { return h.token }
 
 func (h *etcdHolding) Release() error { return h.release() }
+
+// etcdKeys lists the keys of locks. All belong to sessions, so all run out.
+func etcdKeys(address string) (map[string]time.Duration, error) {
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{address}, DialTimeout: time.Second, Logger: zap.NewNop()})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	found, err := c.Get(ctx, etcdPrefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, err
+	}
+	keys := make(map[string]time.Duration)
+	for _, kv := range found.Kvs {
+		keys[string(kv.Key)] = validity
+	}
+	return keys, nil
+}

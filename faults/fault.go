@@ -18,6 +18,8 @@ type fault struct {
 	Config func() lab.Config
 	// Excluded tells that the guarantee of locks does not cover it: servers lose data, or a process acts late. Fencing tokens do.
 	Excluded bool
+	// Except are libraries whose documentation excludes it.
+	Except []string
 	// Quiet tells that it must not run beside others.
 	Quiet bool
 	// Only and Not are the libraries that it can be tried on; empty: all.
@@ -87,8 +89,9 @@ func onAll(b *blow, d time.Duration) func(*run) error {
 
 // keepGripping has work take a validity or so, for so long, whoever gets the lock.
 func (r *run) keepGripping(d time.Duration) {
+	own := r.fork()
 	for deadline := time.Now().Add(d); time.Now().Before(deadline); {
-		w := r.register.next(r.draw(validity/4, validity*5/4), everyClient)
+		w := r.register.next(own.draw(validity/4, validity*5/4), everyClient)
 		select {
 		case <-w.holder:
 		case <-time.After(time.Until(deadline)):
@@ -158,39 +161,53 @@ func possible(blows []*blow, s *site) (some []*blow) {
 }
 
 // combined has three blows at once befall clients that are drawn, three times.
-func combined(r *run) error {
+func combined(r *run) error { return r.combinations(nil) }
+
+// combinedWithClock has one of the clock's be among them.
+func combinedWithClock(r *run) error {
+	return r.combinations(func() *blow { return []*blow{clockAhead, clockBehind, clockNear}[r.roll(3)] })
+}
+
+func (r *run) combinations(first func() *blow) error {
 	blows := possible(mixture, r.site)
 	for range 3 {
 		if _, err := r.grip(2 * validity); err != nil {
 			return err
 		}
-		r.combination(blows)
+		if first == nil {
+			r.combination(blows)
+		} else {
+			r.combination(blows, first())
+		}
 		r.pause(validity/4, validity/2)
 	}
 	return nil
 }
 
-// combination strikes three different blows, which overlap in time.
-func (r *run) combination(blows []*blow) {
+// combination strikes three different blows, which overlap in time: some that are given, and others that are drawn.
+func (r *run) combination(blows []*blow, given ...*blow) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	var struck []*blow
 	for len(struck) < 3 {
 		b := blows[r.roll(len(blows))]
+		if len(struck) < len(given) {
+			b = given[len(struck)]
+		}
 		if slices.ContainsFunc(struck, func(other *blow) bool { return other == b || other.timed && b.timed }) {
 			continue
 		}
 		struck = append(struck, b)
-		mend, err := r.strike(b, r.roll(len(r.crew)))
+		client, lasts, gap := r.roll(len(r.crew)), r.draw(validity/4, 2*validity), r.draw(0, validity/4)
+		mend, err := r.strike(b, client)
 		if err != nil {
 			continue // another blow keeps it from falling, by which the server does not answer; each is tried by itself elsewhere
 		}
-		lasts := r.draw(validity/4, 2*validity)
 		all.Go(func() { // each by itself: one may be mended only when another is
 			time.Sleep(lasts)
 			mend()
 		})
-		r.pause(0, validity/4)
+		time.Sleep(gap)
 	}
 }
 
@@ -205,7 +222,5 @@ func logged(sync string) func() lab.Config {
 
 func ownClock() lab.Config { return lab.Config{Clock: true} }
 
-// hours names a clock's step for the page.
-func hours(b *blow) string {
-	return fmt.Sprintf("the server's wall clock jumps (%s) under a holder, and back", b.name)
-}
+// jumping names a clock's step for the page.
+func jumping(b *blow) string { return fmt.Sprintf("under a holder, the server's %s, and back", b.name) }

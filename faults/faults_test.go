@@ -16,8 +16,11 @@ import (
 // wrongdoers are contenders for tests, told by their names.
 var wrongdoers = []Contender{
 	{Library: "everybody's", Open: func(Place) (Locker, error) { return everybodys{}, nil }},
+	{Library: "nobody's", Open: func(Place) (Locker, error) { return nobodys{}, nil }},
 	{Library: "stubborn", Open: openStubborn},
 	{Library: "leaking", Open: openLeaking},
+	{Library: "keeping", Open: openKeeping, Own: func(string) bool { return true }},
+	{Library: "repeating", Fences: true, Open: openRepeating},
 }
 
 func init() { beside = append(beside, wrongdoers...) } // here, since clients are this program, too
@@ -27,6 +30,15 @@ type everybodys struct{}
 
 func (everybodys) Lock(ctx context.Context, _ string) (Holding, error) { return forever{}, ctx.Err() }
 func (everybodys) Close()                                              {}
+
+// nobodys gives the lock to nobody.
+type nobodys struct{}
+
+func (nobodys) Lock(ctx context.Context, _ string) (Holding, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+func (nobodys) Close() {}
 
 // forever is a holding that does not end.
 type forever struct{}
@@ -66,6 +78,46 @@ func openLeaking(at Place) (Locker, error) {
 
 func (leaking) Close() {}
 
+// keeping is ctxlock, but for holdings that are never given back. It also takes all keys for its own, counters of tokens too, which are left.
+type keeping struct{ Locker }
+
+func openKeeping(at Place) (Locker, error) {
+	l, err := mustFind(oursLibrary).Open(at)
+	return keeping{l}, err
+}
+
+func (k keeping) Lock(ctx context.Context, name string) (Holding, error) {
+	h, err := k.Locker.Lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return kept{h}, nil
+}
+
+type kept struct{ Holding }
+
+func (kept) Release() error { return nil }
+
+// repeating is ctxlock, but for tokens, of which the lower half comes again.
+type repeating struct{ Locker }
+
+func openRepeating(at Place) (Locker, error) {
+	l, err := mustFind(oursLibrary).Open(at)
+	return repeating{l}, err
+}
+
+func (r repeating) Lock(ctx context.Context, name string) (Holding, error) {
+	h, err := r.Locker.Lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return halved{h}, nil
+}
+
+type halved struct{ Holding }
+
+func (h halved) Token() int64 { return h.Holding.Token()%2 + 1 }
+
 func mustFind(library string) Contender {
 	c, err := find(library)
 	if err != nil {
@@ -91,6 +143,9 @@ func TestTheLabSeesWhatIsWrong(t *testing.T) {
 		{"stubborn", "stalled", "lost"},
 		{"leaking", "nothing", "connection"},
 		{"leaking", "nothing", "goroutine"},
+		{"nobody's", "nothing", "nobody had it"},
+		{"keeping", "nothing", "key"},
+		{"repeating", "nothing", "refused though"},
 	} {
 		t.Run(c.library+", "+c.wrong, func(t *testing.T) {
 			t.Parallel()
@@ -115,7 +170,7 @@ func TestOursKeepsItsPromise(t *testing.T) {
 }
 
 func TestTokensHoldWhereLocksDoNot(t *testing.T) {
-	for _, name := range []string{"stopped before writing", "FLUSHALL", "failover, Sentinel"} {
+	for _, name := range []string{"stopped before writing", "FLUSHALL", "failover Sentinel"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := performed(t, oursLibrary, name)
@@ -141,7 +196,11 @@ func performed(t *testing.T, library, name string) *outcome {
 	perform, _ := once.LoadOrStore(library+name, sync.OnceValues(func() (*outcome, error) {
 		together <- struct{}{}
 		defer func() { <-together }()
-		return perform(f, mustFind(library), 1)
+		r, err := open(f, mustFind(library), 1)
+		if err != nil {
+			return nil, err
+		}
+		return r.perform()
 	}))
 	o, err := perform.(func() (*outcome, error))()
 	if err != nil {
@@ -168,7 +227,8 @@ func TestSeedsRepeatDraws(t *testing.T) {
 }
 
 func TestBadFlags(t *testing.T) {
-	for _, args := range [][]string{{"stalled"}, {"-page", "x.md", "-only", "stalled"}, {"-soak", "x"}, {"-nonsense"}} {
+	for _, args := range [][]string{{"stalled"}, {"-page", "x.md", "-only", "stalled"}, {"-soak", "x"}, {"-soak", "0"}, {"-soak", "-5m"},
+		{"-soak", "1m", "-library", "ctxlock"}, {"-soak", "1m", "-page", "x.md"}, {"-beside", "0"}, {"-nonsense"}} {
 		if _, err := parse(args); err == nil {
 			t.Errorf("%v is taken", args)
 		}
@@ -184,5 +244,21 @@ func TestOutcomeInWords(t *testing.T) {
 	beyond := &outcome{Overlaps: 1, Fenced: history.Updates{Lost: 1}}
 	if beyond.weigh(true, true); len(beyond.Beyond) != 1 || len(beyond.Wrong) != 1 {
 		t.Errorf("%+v", beyond)
+	}
+}
+
+func TestNamesAreChecked(t *testing.T) {
+	for _, names := range []string{"nosuch", "stalled,nosuch", "stalled,"} {
+		if _, err := selected(allFaults, names); err == nil {
+			t.Errorf("%q is taken", names)
+		}
+		if _, err := chosen(everybody(), strings.ReplaceAll(names, "stalled", oursLibrary)); err == nil {
+			t.Errorf("libraries like %q are taken", names)
+		}
+	}
+	for names, want := range map[string]int{"": len(allFaults), "stalled": 1, "three at once": 1, "three": 2, "cut, cuts": 2} {
+		if got, err := selected(allFaults, names); err != nil || len(got) != want {
+			t.Errorf("%q gives %d faults, %v", names, len(got), err)
+		}
 	}
 }

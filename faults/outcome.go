@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,8 @@ type outcome struct {
 	Together time.Duration // for which two were alive, in all
 	Plain    history.Updates
 	Fenced   history.Updates
-	Refused  int            // late writes, by the fenced register
+	Refused  int            // writes, by the fenced register
+	Denied   int            // of them, those that came in time, where nothing was lost
 	Notice   *time.Duration // from the strike until the holder that lost the lock by it had noticed
 	Vacancy  *time.Duration // from then, or the holder's crash, until somebody had it
 	Unended  int
@@ -36,6 +38,7 @@ type outcome struct {
 
 	// Wrong is what it did wrong; empty if it is as a lock should be. Beyond is what the guarantee excludes.
 	Wrong  []string
+	Left   []string // the part of it that is not about safety: who did not come back, what was left behind
 	Beyond []string
 
 	history *history.History
@@ -64,8 +67,11 @@ func (o *outcome) judge(f *fault, who Contender) error {
 		return err
 	}
 	for _, r := range h.Rounds {
-		if r.Write != nil && r.Write.Refused && r.Token != 0 {
-			o.Refused++
+		if r.Write == nil || !r.Write.Refused {
+			continue
+		}
+		if o.Refused++; !f.Excluded && time.Duration(r.Write.Applied-r.Write.Checked) <= h.Margin() {
+			o.Denied++
 		}
 	}
 	for _, s := range h.Faults {
@@ -73,12 +79,16 @@ func (o *outcome) judge(f *fault, who Contender) error {
 			longest(&o.Notice, d)
 		}
 	}
-	for _, moment := range o.ends() {
+	for _, moment := range o.ends() { // where two had it, it was never vacant
+		if o.Overlaps > 0 {
+			break
+		}
 		if d, ok := h.Vacancy(moment); ok {
 			longest(&o.Vacancy, d)
 		}
 	}
-	o.weigh(f.Excluded, who.Fences)
+	o.weigh(f.Excluded || slices.Contains(f.Except, who.Library), who.Fences)
+	h.Wrong = o.Left
 	return nil
 }
 
@@ -121,15 +131,17 @@ func (o *outcome) weigh(excluded, fences bool) {
 	if fences {
 		say(&o.Wrong, o.Fenced.Lost, "%s lost in spite of tokens", count(o.Fenced.Lost, "update"))
 	}
+	say(&o.Wrong, o.Denied, "%s refused though it was in time", count(o.Denied, "write"))
 	if o.Stuck {
-		o.Wrong = append(o.Wrong, fmt.Sprintf("nobody had it for %s", short(patience)))
+		o.Left = append(o.Left, fmt.Sprintf("nobody had it for %s", short(patience)))
 	}
-	say(&o.Wrong, o.Busy, "%s did not end", count(o.Busy, "call"))
-	say(&o.Wrong, o.Unended, "%s without end", count(o.Unended, "wait"))
-	say(&o.Wrong, len(o.Keys), "%s left", count(len(o.Keys), "key"))
-	say(&o.Wrong, o.Connections, "%s left", count(o.Connections, "connection"))
-	say(&o.Wrong, o.Goroutines, "%s left", count(o.Goroutines, "goroutine"))
-	o.Wrong = append(o.Wrong, o.Leaving...)
+	say(&o.Left, o.Busy, "%s did not end", count(o.Busy, "call"))
+	say(&o.Left, o.Unended, "%s without end", count(o.Unended, "wait"))
+	say(&o.Left, len(o.Keys), "%s left", count(len(o.Keys), "key"))
+	say(&o.Left, o.Connections, "%s left", count(o.Connections, "connection"))
+	say(&o.Left, o.Goroutines, "%s left", count(o.Goroutines, "goroutine"))
+	o.Left = append(o.Left, o.Leaving...)
+	o.Wrong = append(o.Wrong, o.Left...)
 }
 
 // String is a line for the terminal.

@@ -52,9 +52,11 @@ func (p *page) head(took time.Duration) {
 	p.line("Each cell is a run of its own: three processes with two workers each want one lock, whose validity is %s. Whoever has it reads a register, works, looks whether it still has the", validity)
 	p.line("lock, and if so writes back what it read with an element added, as in Jepsen's test of etcd's locks. A fault strikes, mostly while somebody works for longer than the")
 	p.line("validity. Afterwards all leave. Counted are: two holders at once (for how long both were *certainly* alive: from after the call that took the lock to before the last look that")
-	p.line("found it alive), updates that were acknowledged and are gone, calls that do not end, and keys, connections and goroutines that are left once everybody has closed. [Which")
-	p.line("times](#times) are short is a matter of taste; two holders are not.\n")
-	p.line("✓: nothing of that. ✗: what was wrong. –: cannot be tried. Then how long the holder that lost its lock went on to believe in it (\"noticed\"), and how long it took from then,")
+	p.line("found it alive), updates that were acknowledged and are gone, calls that do not end, and keys, connections and goroutines that are left once everybody has closed.\n")
+	p.line("What is right and wrong is what [ctxlock promises](../README.md#guarantee); others promise less. Each kind of server is the simplest of its kind: etcd is one node, so it has no failover and")
+	p.line("no partition here; the links between servers, and to those of Sentinel and Cluster, are never touched; clocks jump, and do not drift. One run is one try, several go on side by side on one")
+	p.line("machine: a ✓ says that nothing was seen. \"nobody had it\" means for %s.\n", short(patience))
+	p.line("✓: nothing of that. ✗: what was wrong. △: what the guarantee excludes, or the documentation of that library. –: cannot be tried. Then how long the holder that lost its lock went on to believe in it (\"noticed\"), and how long it took from then,")
 	p.line("or from its crash, until somebody had it (\"next\"). Draws come from the seed; what the network and the machine do does not, so times differ from run to run, and a fault that strikes in a")
 	p.line("window of milliseconds may miss it. `cd faults && go run . -only stalled -library valkeylock -seed N` makes one run alone; its history is in `faults/histories`, as JSON and as a picture.")
 }
@@ -99,14 +101,18 @@ func (p *page) cell(f *fault, who Contender) string {
 	switch {
 	case len(o.Wrong) > 0:
 		parts = append(parts, "✗ **"+strings.Join(o.Wrong, ", ")+"**")
-	case len(o.Beyond) > 0 && f.Excluded:
+	case len(o.Beyond) > 0:
 		parts = append(parts, "△")
 	default:
 		parts = append(parts, "✓")
 	}
 	parts[0] = strings.TrimSpace(parts[0] + " " + strings.Join(o.Beyond, ", "))
-	if o.Refused > 0 {
-		parts = append(parts, count(o.Refused, "late write")+" refused by token")
+	if f.Excluded && o.Fenced.Written > 0 && o.Fenced.Lost == 0 {
+		text := "with tokens none lost"
+		if o.Refused > 0 {
+			text += ", " + count(o.Refused, "late write") + " refused"
+		}
+		parts = append(parts, text)
 	}
 	if o.Notice != nil {
 		parts = append(parts, "noticed "+short(*o.Notice))
@@ -120,7 +126,7 @@ func (p *page) cell(f *fault, who Contender) string {
 // times is the table of what was measured on many holdings at once.
 func (p *page) times(times []*spans) {
 	p.line("\n## Times\n")
-	p.line("One client holds %d locks with a validity of %s: least / median / greatest time until the holding says that it is over, or until another client that waits has the lock.\n", crowd, validity)
+	p.line("One client holds %d locks with a validity of %s, taken one after the other, so that they are extended at different times: least / median / greatest time until the holding says that it is over, or until another client that waits has the lock.\n", crowd, validity)
 	p.line("| | the keys are deleted: noticed | the holder's link stalls: noticed | the holder is killed: next holder |\n|---|---|---|---|")
 	for _, s := range times {
 		p.line("| %s | %s | %s | %s |", s.Library, spread(s.Deleted), spread(s.Silent), spread(s.Crashed))
@@ -128,7 +134,7 @@ func (p *page) times(times []*spans) {
 	margin := validity/20 + 5*time.Millisecond
 	p.line("| theory, for ctxlock | half a round trip | %s to %s: what is left of the validity since the last extension was sent, without the margin | %s to %s, and up to 150 ms for the look of whoever waits |",
 		short(validity/2-margin), short(validity-margin), short(validity/2), short(validity))
-	p.line("\nWhat is shorter than theory allows was extended by somebody else's clock; what is \"-\" was never noticed while the lab watched (%s).", short(3*validity))
+	p.line("\n\"-\" was not noticed while the lab watched (%s), or cannot be tried.", short(3*validity))
 }
 
 func (p *page) configurations() {
@@ -142,7 +148,7 @@ func (p *page) configurations() {
 // pictures draws those that stand on the page, beside it.
 func (p *page) pictures(path string) error {
 	folder := strings.TrimSuffix(path, filepath.Ext(path))
-	if err := emptyFolder(folder); err != nil {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
 	p.line("\n## Pictures\n")

@@ -73,7 +73,7 @@ func (g *register) act(client int) {
 func (g *register) write(w history.Write, token int64) order {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.plain = w.Element
+	g.plain, w.Applied = w.Element, monotonic()
 	if w.Refused = token != 0 && token < g.greatest; !w.Refused && token != 0 { // the fenced register is not for those without
 		g.greatest, g.fenced = token, w.Element
 	}
@@ -97,7 +97,7 @@ func (g *register) forget(w *wish) {
 	}
 }
 
-// stopAt has f called when a worker of the client is about to write next.
+// stopAt has f called when a worker of the client is about to write next; nil: nothing any more.
 func (g *register) stopAt(client int, f func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

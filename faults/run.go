@@ -36,6 +36,7 @@ type run struct {
 	mu      sync.Mutex
 	random  *rand.Rand
 	strikes []*history.Strike
+	struck  int      // how many strikes there were, also in histories that are over
 	mends   []func() // of what is not mended yet; by the place in strikes
 }
 
@@ -121,6 +122,31 @@ func (r *run) roll(n int) int {
 	return r.random.IntN(n)
 }
 
+// fork gives a blow draws of its own, so that how many it makes changes nothing for those that come after it.
+func (r *run) fork() *dice {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &dice{random: rand.New(rand.NewPCG(r.random.Uint64(), r.random.Uint64()))}
+}
+
+// dice are draws that several goroutines may make.
+type dice struct {
+	mu     sync.Mutex
+	random *rand.Rand
+}
+
+func (d *dice) roll(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.random.IntN(n)
+}
+
+func (d *dice) draw(from, to time.Duration) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return from + time.Duration(d.random.Int64N(int64(to-from)))
+}
+
 // pause lets everybody go on for a time from a span.
 func (r *run) pause(from, to time.Duration) { time.Sleep(r.draw(from, to)) }
 
@@ -153,6 +179,9 @@ func (r *run) strike(b *blow, client int) (mend func(), err error) {
 	}
 	undo, err := b.do(r, client)
 	if err != nil {
+		if undo != nil {
+			undo()
+		}
 		return nil, fmt.Errorf("%s: %w", b.name, err)
 	}
 	if undo == nil {
@@ -178,6 +207,7 @@ func (r *run) add(s *history.Strike) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.strikes = append(r.strikes, s)
+	r.struck++
 }
 
 // mendAll ends all blows.
@@ -209,17 +239,13 @@ func (r *run) history(began int64) *history.History {
 	return h
 }
 
-// perform is a run from its beginning to its end.
-func perform(f *fault, who Contender, seed uint64) (*outcome, error) {
-	r, err := open(f, who, seed)
-	if err != nil {
-		return nil, err
-	}
+// perform strikes, and has everybody leave. The outcome is there also if what was written down contradicts itself, which is an error.
+func (r *run) perform() (*outcome, error) {
 	defer r.close()
 	began := monotonic()
 	r.tell(start)
 	r.pause(300*time.Millisecond, 600*time.Millisecond)
-	struck := f.Strike(r)
+	struck := r.fault.Strike(r)
 	r.mendAll()
 	if struck != nil && !errors.Is(struck, errStuck) {
 		return nil, struck
@@ -233,7 +259,7 @@ func perform(f *fault, who Contender, seed uint64) (*outcome, error) {
 	o := &outcome{Stuck: stuck, Crashed: slices.ContainsFunc(r.crew, func(m *member) bool { return !m.alive() })}
 	r.windUp(o)
 	o.history = r.history(began)
-	return o, o.judge(f, who)
+	return o, o.judge(r.fault, r.who)
 }
 
 // windUp has all clients leave, and sees what they leave behind.

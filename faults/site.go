@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,7 @@ type site struct {
 // openSite starts the servers of a kind, with a link to each for each client.
 func openSite(kind Kind, clients int, validity time.Duration, config lab.Config) (*site, error) {
 	s := &site{kind: kind, validity: validity}
+	sites.add(s)
 	if err := s.start(config); err != nil {
 		s.close()
 		return nil, err
@@ -120,6 +122,9 @@ func (s *site) connections() (n int) {
 // keys lists the keys on all servers, with their time to live.
 func (s *site) keys() (map[string]time.Duration, error) {
 	all := make(map[string]time.Duration)
+	if s.kind == Etcd {
+		return etcdKeys(s.machines[0].Addr())
+	}
 	for _, server := range s.servers {
 		if info, err := server.Info("replication"); err != nil || info["role"] != "master" {
 			continue // dead, or has what its primary has
@@ -155,7 +160,39 @@ func (s *site) version() string {
 	return fmt.Sprintf("%s %d.%d.%d", name, b.Version[0], b.Version[1], b.Version[2])
 }
 
+// sites are those that are open, for when the lab is interrupted.
+var sites siteSet
+
+type siteSet struct {
+	mu   sync.Mutex
+	open map[*site]bool
+}
+
+func (set *siteSet) add(s *site) {
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	if set.open == nil {
+		set.open = make(map[*site]bool)
+	}
+	set.open[s] = true
+}
+
+// closeSites stops all servers, and removes what they have left. No run goes on after that.
+func closeSites() {
+	sites.mu.Lock() // and not given back: no site is opened or closed any more
+	for s := range sites.open {
+		s.stop()
+	}
+}
+
 func (s *site) close() {
+	sites.mu.Lock()
+	delete(sites.open, s)
+	sites.mu.Unlock()
+	s.stop()
+}
+
+func (s *site) stop() {
 	for _, links := range s.links {
 		for _, link := range links {
 			link.Close()

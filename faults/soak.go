@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,11 +20,11 @@ import (
 // lost and the clock was set back as well (Lock.Token says so), so that is not combined.
 var soakSites = []*fault{
 	{Name: "one server"},
-	{Name: "one server, majority 2", Fleet: slices.Repeat([]string{oursTwiceLibrary}, clients)},
+	{Name: "one server majority 2", Fleet: slices.Repeat([]string{oursTwiceLibrary}, clients)},
 	{Name: "three nodes", Kind: Nodes},
 	{Name: "cluster", Kind: Cluster},
-	{Name: "one server, data lost", Excluded: true},
-	{Name: "one server, clock jumps", Config: ownClock, Excluded: true},
+	{Name: "one server data lost", Excluded: true},
+	{Name: "one server clock jumps", Config: ownClock, Excluded: true},
 }
 
 // blowsOf are those that strike a site.
@@ -31,9 +32,9 @@ func blowsOf(f *fault, s *site) []*blow {
 	blows := slices.Clone(mixture)
 	switch {
 	case f.Excluded && f.Config != nil:
-		blows = append(blows, clockAhead, clockBehind)
+		blows = append(blows, clockAhead, clockBehind, clockNear, stoppedLate)
 	case f.Excluded:
-		blows = append(blows, killed, flushed, evicting)
+		blows = append(blows, killed, flushed, evicting, stoppedLate)
 	}
 	return possible(blows, s)
 }
@@ -45,19 +46,20 @@ type soaked struct {
 
 	opened   time.Time
 	mu       sync.Mutex
-	faults   int
 	crashes  int
 	holdings int // of the legs before this
 	wrong    []string
-	first    []health // of each client, after the first leg; the last is not compared
-	last     []health
+	// What the guarantee excludes, of the legs before this.
+	overlaps, lost, refused int
+	first                   []health // of each client, after the first leg; the last is not compared
+	last                    []health
 }
 
 // legOf is how long a leg is: there are at least three.
 func legOf(d time.Duration) time.Duration { return min(2*time.Minute, d/3) }
 
 // soak fails if anything promised did not hold.
-func soak(d time.Duration, seed uint64, only, histories string) error {
+func soak(ctx context.Context, d time.Duration, seed uint64, only, histories string) error {
 	if err := os.MkdirAll(histories, 0o755); err != nil {
 		return err
 	}
@@ -72,7 +74,11 @@ func soak(d time.Duration, seed uint64, only, histories string) error {
 			s.close()
 		}
 	}()
-	for _, f := range selected(soakSites, only) {
+	faults, err := selected(soakSites, only)
+	if err != nil {
+		return err
+	}
+	for _, f := range faults {
 		r, err := open(f, ours, seed)
 		if err != nil {
 			return err
@@ -82,7 +88,7 @@ func soak(d time.Duration, seed uint64, only, histories string) error {
 	var legs sync.WaitGroup
 	over := make(chan struct{})
 	for _, s := range sites {
-		legs.Go(func() { s.legs(began.Add(d), legOf(d), histories) })
+		legs.Go(func() { s.legs(ctx, began.Add(d), legOf(d), histories) })
 	}
 	go func() { legs.Wait(); close(over) }()
 	report(os.Stdout, sites, began, over)
@@ -114,20 +120,31 @@ func (s *soaked) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	holdings += s.holdings
-	return fmt.Sprintf("%-27s %4.1f/s, %7d holdings, %5d faults, %3d crashes, %d violations; %s",
-		s.fault.Name, float64(holdings)/time.Since(s.opened).Seconds(), holdings, s.faults, s.crashes, len(s.wrong), use(s.last))
+	s.run.mu.Lock()
+	struck := s.struck
+	s.run.mu.Unlock()
+	state := fmt.Sprintf("%-24s %4.1f/s, %7d holdings, %5d faults, %3d crashes, %d violations; %s",
+		s.fault.Name, float64(holdings)/time.Since(s.opened).Seconds(), holdings, struck, s.crashes, len(s.wrong), use(s.first, s.last))
+	if s.fault.Excluded {
+		state += fmt.Sprintf("; excluded: %d overlaps, %d updates lost without tokens, %d writes refused", s.overlaps, s.lost, s.refused)
+	}
+	return state
 }
 
-// use is what clients take.
-func use(all []health) string {
-	if len(all) == 0 {
+// use is what clients take at rest, after the first leg and after the last.
+func use(first, last []health) string {
+	if len(last) == 0 {
 		return "first leg"
 	}
-	heap, goroutines := 0.0, 0
-	for _, h := range all {
-		heap, goroutines = max(heap, float64(h.Heap)/(1<<20)), max(goroutines, h.Goroutines)
+	most := func(all []health) (heap float64, goroutines int) {
+		for _, h := range all {
+			heap, goroutines = max(heap, float64(h.Heap)/(1<<20)), max(goroutines, h.Goroutines)
+		}
+		return heap, goroutines
 	}
-	return fmt.Sprintf("%.1f MB, %d goroutines at rest", heap, goroutines)
+	heap, goroutines := most(first)
+	heapNow, goroutinesNow := most(last)
+	return fmt.Sprintf("%.1f to %.1f MB, %d to %d goroutines at rest", heap, heapNow, goroutines, goroutinesNow)
 }
 
 // summary is the last word.
@@ -148,16 +165,16 @@ func summary(w io.Writer, sites []*soaked, began time.Time) (err error) {
 }
 
 // legs goes on until the deadline.
-func (s *soaked) legs(deadline time.Time, leg time.Duration, histories string) {
-	for n := 1; time.Now().Before(deadline); n++ {
+func (s *soaked) legs(ctx context.Context, deadline time.Time, leg time.Duration, histories string) {
+	for n := 1; time.Now().Before(deadline) && ctx.Err() == nil; n++ {
 		until := time.Now().Add(leg)
 		if until.After(deadline.Add(-leg / 2)) { // no short one at the end
 			until = deadline
 		}
 		base := func(n int) string {
-			return filepath.Join(histories, fmt.Sprintf("soak-%s-leg-%d", fileName(s.fault.Name), n))
+			return filepath.Join(histories, fmt.Sprintf("soak-%s-seed-%d-leg-%d", fileName(s.fault.Name), s.seed, n))
 		}
-		if err := s.leg(until, base(n)); err != nil {
+		if err := s.leg(ctx, until, base(n)); err != nil {
 			s.blame("leg %d: %v", n, err)
 			return
 		}
@@ -184,12 +201,12 @@ func (s *soaked) blame(format string, args ...any) {
 }
 
 // leg has faults strike until a moment, and then all rest.
-func (s *soaked) leg(until time.Time, base string) error {
-	began := monotonic()
+func (s *soaked) leg(ctx context.Context, until time.Time, base string) error {
+	began, before := monotonic(), s.crashes
 	s.register.empty()
 	s.tell(start)
 	var stuck error
-	for stuck == nil && time.Now().Before(until) {
+	for stuck == nil && time.Now().Before(until) && ctx.Err() == nil {
 		if _, stuck = s.grip(s.draw(validity/8, validity)); stuck != nil {
 			break
 		}
@@ -199,13 +216,10 @@ func (s *soaked) leg(until time.Time, base string) error {
 			}
 		}
 		s.combination(s.blows)
-		s.mu.Lock()
-		s.faults += 3
-		s.mu.Unlock()
 		s.pause(0, validity/2)
 	}
 	s.mendAll()
-	return s.rest(&outcome{Stuck: stuck != nil, Crashed: s.crashes > 0}, began, base)
+	return s.rest(&outcome{Stuck: stuck != nil, Crashed: s.crashes > before}, began, base)
 }
 
 // crash kills the last client, and puts another in its place.
@@ -268,6 +282,7 @@ func (s *soaked) rest(o *outcome, began int64, base string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.holdings += o.Holdings
+	s.overlaps, s.lost, s.refused = s.overlaps+o.Overlaps, s.lost+o.Plain.Lost, s.refused+o.Refused
 	if s.last = healths; s.first == nil {
 		s.first = healths
 	}

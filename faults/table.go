@@ -1,9 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -80,22 +80,26 @@ func (p *plan) perform() (outcomes []*outcome, err error) {
 	return outcomes, err
 }
 
-// run makes one run and keeps its history. What the machine was too busy for is tried once more.
-func (p *plan) run(c cell) (o *outcome, err error) {
-	for range 2 {
-		if o, err = perform(c.fault, c.who, p.seed); err == nil {
-			break
-		}
+// run makes one run and keeps its history. If servers or clients do not start, which happens on machines that are busy, they are started once more.
+func (p *plan) run(c cell) (*outcome, error) {
+	r, err := open(c.fault, c.who, p.seed)
+	if err != nil {
+		fmt.Fprintf(p.progress, "%s, %s: %v; once more\n", c.fault.Name, c.who.Library, err)
+		r, err = open(c.fault, c.who, p.seed)
 	}
-	if err != nil || p.histories == "" {
+	if err != nil {
+		return nil, err
+	}
+	o, err := r.perform()
+	if o == nil || p.histories == "" {
 		return o, err
 	}
-	return o, o.keep(p.histories)
+	return o, errors.Join(err, o.keep(p.histories))
 }
 
 // keep writes the history and its picture.
 func (o *outcome) keep(folder string) error {
-	base := filepath.Join(folder, fileName(o.Fault)+"-"+o.Library)
+	base := filepath.Join(folder, fmt.Sprintf("%s-%s-seed-%d", fileName(o.history.Fault), o.history.Library, o.history.Seed))
 	if err := o.history.Save(base + ".json"); err != nil {
 		return err
 	}
@@ -123,16 +127,3 @@ func (p *plan) order(a, b *outcome) int {
 
 // besideDefault is how many runs a machine bears at once: each waits most of its time.
 func besideDefault() int { return 4 * runtime.NumCPU() }
-
-// emptyFolder makes a folder, or empties it of what an earlier call has left.
-func emptyFolder(path string) error {
-	for _, pattern := range []string{"*.json", "*.svg"} {
-		old, _ := filepath.Glob(filepath.Join(path, pattern))
-		for _, file := range old {
-			if err := os.Remove(file); err != nil {
-				return err
-			}
-		}
-	}
-	return os.MkdirAll(path, 0o755)
-}

@@ -81,7 +81,7 @@ func (w *worker) modify(caller context.Context, h Holding, r *history.Round) {
 	write.Checked = r.Alive
 	w.ask(note{What: acts})
 	said := w.ask(note{What: writes, Token: r.Token, Write: write})
-	write.Acked, write.Refused = monotonic(), said.Write.Refused
+	write.Acked, write.Applied, write.Refused = monotonic(), said.Write.Applied, said.Write.Refused
 	r.Write = &write
 }
 
@@ -103,7 +103,7 @@ func (w *worker) work(caller context.Context, h Holding, r *history.Round, d tim
 		time.Sleep(min(glance, time.Duration(deadline-now)))
 	}
 	time.Sleep(w.Unwinding)
-	r.Alive = monotonic()
+	r.Alive, r.Unwound = monotonic(), true
 	return true
 }
 

@@ -7,6 +7,7 @@ package history
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"time"
 )
@@ -25,6 +26,8 @@ type History struct {
 	Ended  int64    `json:"ended"`
 	Rounds []Round  `json:"rounds"`
 	Faults []Strike `json:"faults"`
+	// Wrong is what was wrong besides what can be read here: who did not come back, what was left behind.
+	Wrong []string `json:"wrong,omitempty"`
 	// Final are the last values of the plain and of the fenced register.
 	Final  Element `json:"final"`
 	Fenced Element `json:"fenced"`
@@ -45,6 +48,9 @@ type Round struct {
 	// Lost tells that the holding ended by itself, and Over when that was seen.
 	Lost bool  `json:"lost,omitempty"`
 	Over int64 `json:"over,omitempty"`
+	// Unwound tells that the caller's context was cancelled, and Alive is when the work had come to its end after that, whatever the holding
+	// said of itself.
+	Unwound bool `json:"unwound,omitempty"`
 	// Free and Freed are before and after the call that gives the lock back.
 	Free  int64  `json:"free,omitempty"`
 	Freed int64  `json:"freed,omitempty"`
@@ -59,9 +65,10 @@ func (r Round) Held() bool { return r.Got != 0 }
 // Write is the last step of a round.
 type Write struct {
 	Element Element `json:"element"`
-	Read    Element `json:"read"`       // the state that it was made of
-	Fenced  Element `json:"fencedRead"` // the same of the fenced register
-	Checked int64   `json:"checked"`    // before the holding was asked whether it is alive, and said yes
+	Read    Element `json:"read"`              // the state that it was made of
+	Fenced  Element `json:"fencedRead"`        // the same of the fenced register
+	Checked int64   `json:"checked"`           // before the holding was asked whether it is alive, and said yes
+	Applied int64   `json:"applied,omitempty"` // when the register took it, as it says
 	Acked   int64   `json:"acked,omitempty"`
 	Refused bool    `json:"refused,omitempty"` // by the fenced register
 }
@@ -90,5 +97,11 @@ func Load(path string) (*History, error) {
 		return nil, err
 	}
 	h := new(History)
-	return h, json.Unmarshal(text, h)
+	if err := json.Unmarshal(text, h); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if h.Library == "" {
+		return nil, fmt.Errorf("%s is no history", path)
+	}
+	return h, nil
 }

@@ -50,6 +50,9 @@ func (h *History) register(name string, last Element, stepOf func(Round) (step, 
 		}
 		if ok {
 			s.checked, s.done = round.Write.Checked, round.Write.Acked
+			if applied := round.Write.Applied; applied != 0 && (s.done == 0 || applied < s.done) {
+				s.done = applied
+			}
 			if s.done == 0 {
 				s.done = end // if it was carried out at all
 			}

@@ -11,6 +11,7 @@ type verdict struct {
 	overlaps      Overlaps
 	plain, fenced Updates
 	unended       int
+	wrong         []string
 	lost          map[Element]string // class of the mark
 }
 
@@ -22,7 +23,7 @@ func (h *History) judge(margin time.Duration) (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
-	v := verdict{overlaps: h.Overlaps(), plain: plain, fenced: fenced, unended: h.Unended(), lost: make(map[Element]string)}
+	v := verdict{overlaps: h.Overlaps(), plain: plain, fenced: fenced, unended: h.Unended(), wrong: h.Wrong, lost: make(map[Element]string)}
 	for i, e := range plain.Elements {
 		v.lost[e] = "late"
 		if i < len(plain.Violations()) {
@@ -53,6 +54,9 @@ func (v verdict) figures() []figure {
 	}
 	if v.fenced.Written > 0 {
 		figures = append(figures, updatesFigure("fenced update", v.fenced))
+	}
+	for _, wrong := range v.wrong {
+		figures = append(figures, figure{wrong, true})
 	}
 	if v.unended > 0 {
 		figures = append(figures, figure{count(v.unended, "wait", "waits") + " without end", true})

@@ -19,8 +19,8 @@ func reportSound(w io.Writer, s scenario, o outcome) (asExpected bool) {
 	return true
 }
 
-// reportBroken tells what became of a model without one of the rules, and whether it broke the property that it had to.
-func reportBroken(w io.Writer, b broken, o outcome) (asExpected bool) {
+// reportBroken tells what became of a model without one of the rules, and whether it broke the property that it had to. How is told if that is wanted.
+func reportBroken(w io.Writer, b broken, o outcome, traces bool) (asExpected bool) {
 	about := removals[b.rule]
 	what := fmt.Sprintf("without rule %d", about.number)
 	if about.number == 0 {
@@ -32,8 +32,10 @@ func reportBroken(w io.Writer, b broken, o outcome) (asExpected bool) {
 		printTrace(w, o)
 		return false
 	}
-	fmt.Fprintf(w, "  %s is broken in %d steps:\n", o.broken, len(o.trace)-1)
-	printTrace(w, o)
+	fmt.Fprintf(w, "  %s is broken in %d steps\n", o.broken, len(o.trace)-1)
+	if traces {
+		printTrace(w, o)
+	}
 	return true
 }
 
