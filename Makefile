@@ -19,7 +19,7 @@ lint: ## Check format, vet, staticcheck, go.mod and shell scripts of all modules
 bench: ## Run the benchmarks against the peers (under 10 minutes): table and charts in benchmarks/results
 	@s=$$(scripts/need-server.sh) && cd benchmarks && CTXLOCK_SERVER=$$s go run .
 
-# SEED=N repeats the draws of a run; without it they are new. How long a soak takes is in Go's notation.
+# SEED=N repeats the draws of a run; without it they are new. DURATION is in Go's notation.
 SEED     ?= 0
 DURATION ?= 10m
 faults: ## Have faults strike this library and its peers (under 15 minutes): writes docs/faults.md
@@ -28,7 +28,7 @@ faults: ## Have faults strike this library and its peers (under 15 minutes): wri
 soak: ## Have mixed faults strike this library for DURATION (10m), and watch it
 	@s=$$(scripts/need-server.sh) && scripts/need-server.sh --cc && cd faults && CTXLOCK_SERVER=$$s go run . -soak $(DURATION) -seed $(SEED)
 
-model: ## Check a model of the protocol in all its states, with and without its rules (under 2 minutes)
+model: ## Check a model of the protocol in all states within small bounds, with and without its rules (2 minutes)
 	@go run ./internal/model
 
 fuzz: ## Run every fuzz target for FUZZTIME (20s)

@@ -13,12 +13,12 @@ func everybody() []Contender {
 	return []Contender{oursWith(1), valkeylocks(), rueidislocks(), redislocks(), redsyncs(), etcds()}
 }
 
-// beside are contenders that have no column of their own. Tests add some.
-var beside = []Contender{oursWith(2)}
+// extras are contenders that have no column of their own. Tests add some.
+var extras = []Contender{oursWith(2)}
 
 // find gives the contender of that name.
 func find(library string) (Contender, error) {
-	for _, c := range append(everybody(), beside...) {
+	for _, c := range append(everybody(), extras...) {
 		if c.Library == library {
 			return c, nil
 		}

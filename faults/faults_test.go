@@ -23,7 +23,7 @@ var wrongdoers = []Contender{
 	{Library: "repeating", Fences: true, Open: openRepeating},
 }
 
-func init() { beside = append(beside, wrongdoers...) } // here, since clients are this program, too
+func init() { extras = append(extras, wrongdoers...) } // here, since clients are this program, too
 
 // everybodys gives the lock to whoever asks.
 type everybodys struct{}

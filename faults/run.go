@@ -168,7 +168,7 @@ func (r *run) gripOf(work time.Duration, except int) (client int, err error) {
 	}
 }
 
-// everybody stands for no client in particular.
+// everyClient stands for no client in particular.
 const everyClient = -1
 
 // strike makes a blow fall, and notes it. mend ends it, and may be called again.
