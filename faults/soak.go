@@ -210,7 +210,7 @@ func (s *soaked) leg(ctx context.Context, until time.Time, base string) error {
 		if _, stuck = s.grip(s.draw(validity/8, validity)); stuck != nil {
 			break
 		}
-		if s.roll(8) == 0 {
+		if s.roll(8) == 0 && s.fault.Config == nil { // a key may live for an hour whose holder crashes just after a clock was set back by that
 			if err := s.crash(); err != nil {
 				return err
 			}
