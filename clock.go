@@ -34,6 +34,8 @@ const (
 	// askAfter is how old it may be for a claim not to ask for the time as well. Claims that succeed tell of the clock by themselves,
 	// so this is for those that fail: a jump to and fro between two looks at the clock cannot be noticed.
 	askAfter = 200 * time.Millisecond
+	// askQueuedAfter is the same for a claim that stands in the queue: where those come often, hundreds of lockers ask one server.
+	askQueuedAfter = time.Second
 	// driftPart is how much clocks may drift apart: one part in 2000 is the most by which NTP slews.
 	driftPart = 2000
 )
@@ -119,11 +121,11 @@ func (t *timing) forget() {
 	t.mu.Unlock()
 }
 
-// stale tells whether the clock should be asked for.
-func (c *serverClock) stale(now time.Duration) bool {
+// stale tells whether the clock should be asked for by a claim, that is, if nothing was heard of it for so long.
+func (c *serverClock) stale(now, silence time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.known || c.doubtful || now-c.seen > askAfter
+	return !c.known || c.doubtful || now-c.seen > silence
 }
 
 // tolerance is how far the clock may be from where it is expected, besides drift: half of the least margin. Under c.mu.

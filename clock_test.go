@@ -246,7 +246,7 @@ var _ = Describe("A server's clock", Label("control"), func() {
 			a, b := locker(m.option(s.Addr())), locker(m.option(s.Addr()))
 			first := take(bg(), a.WithContext, name)
 			waiter := stand(s, b.WithContext, name, 1, check)
-			time.Sleep(250 * time.Millisecond) // a clock that was looked at just now is not asked for again
+			time.Sleep(5 * validity / 4) // a clock that was looked at just now is not asked for again
 			s.SetClock(-time.Hour)
 			interfereEach(s, m.keys(name), "DEL")
 			second := waiter.gets(validity + soon)
@@ -267,7 +267,7 @@ var _ = Describe("A server's clock", Label("control"), func() {
 			waiter := stand(s, b.WithContext, name, 1, check)
 			s.SetClock(-time.Hour)
 			Eventually(func() time.Duration { return ttl(s, firstKey(name)) }).WithTimeout(soon).Should(haveRightLife(), "it is extended by the new time")
-			time.Sleep(250 * time.Millisecond) // a clock that was looked at just now is not asked for again
+			time.Sleep(5 * validity / 4) // a clock that was looked at just now is not asked for again
 			before := s.Calls("zadd")
 			q.Cut() // whose connection was cut looks again
 			Eventually(func() int64 { return s.Calls("zadd") }).WithTimeout(soon).WithPolling(time.Millisecond).Should(BeNumerically(">", before))

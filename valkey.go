@@ -229,7 +229,7 @@ func (s *valkeyStore) reachable(ops []store.Op) error {
 func (s *valkeyStore) claim(ctx context.Context, ops []store.Op, whole bool) (refused error) {
 	setGet := s.setGet.Load()
 	life := s.lifetime(ops[0].Validity)
-	askTime := !s.cluster && (life.at == 0 || s.clock.stale(life.sent))
+	askTime := !s.cluster && (life.at == 0 || s.clock.stale(life.sent, askAfter))
 	batch := s.claimBatch(ops, life, setGet, whole)
 	if askTime {
 		batch.add(s.client.B().Time().Build())

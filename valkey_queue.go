@@ -155,7 +155,7 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), op.List, flag(op.Timed), s.mark(op.Queue))
 	args = s.entries(args, op, op.Epoch-1)
 	batch.add(joinScript.command(b, whole, s.queueKeys(ops, op.Counter != ""), args...))
-	if !s.cluster && (ask || s.clock.stale(life.sent)) { // a claim that fails must tell of the clock, too
+	if !s.cluster && (ask || s.clock.stale(life.sent, askQueuedAfter)) { // a claim that fails must tell of the clock, too
 		batch.add(b.Time().Build())
 	}
 	results := s.lane(op.Key).do(ctx, op.Key, batch)
