@@ -20,8 +20,6 @@ type blow struct {
 	name string
 	// one tells that it befalls one client, and not all, or the servers.
 	one bool
-	// loses tells that servers lose data by it, or that a process acts late: what the guarantee excludes.
-	loses bool
 	// timed tells that it has to do with the server's clock. Two such do not go together: a pause that began while the clock was ahead by an
 	// hour lasts for an hour more.
 	timed bool
@@ -121,8 +119,8 @@ func repeated(name string, one bool, sites []Kind, from, to time.Duration, do fu
 }
 
 // onMachines makes a blow of what befalls the first server, or the one of a standalone site.
-func onMachines(name string, loses bool, do func(machine) error, undo func(machine) error) *blow {
-	return &blow{name: name, loses: loses, sites: linked, do: func(r *run, _ int) (func(), error) {
+func onMachines(name string, do func(machine) error, undo func(machine) error) *blow {
+	return &blow{name: name, sites: linked, do: func(r *run, _ int) (func(), error) {
 		m := r.site.machines[0]
 		r.site.silent.Add(1)
 		return func() {
@@ -137,13 +135,13 @@ func quietly(f func(machine)) func(machine) error {
 }
 
 var (
-	frozen = onMachines("server frozen", false, quietly(machine.Freeze), quietly(machine.Thaw))
-	killed = onMachines("server killed", true, quietly(machine.Kill), machine.Restart)
+	frozen = onMachines("server frozen", quietly(machine.Freeze), quietly(machine.Thaw))
+	killed = onMachines("server killed", quietly(machine.Kill), machine.Restart)
 )
 
 // onServers makes a blow of commands to all servers that hold data; those that undo it may be none.
-func onServers(name string, loses bool, do []string, undo ...string) *blow {
-	return &blow{name: name, loses: loses, sites: redisSites, do: func(r *run, _ int) (func(), error) {
+func onServers(name string, do []string, undo ...string) *blow {
+	return &blow{name: name, sites: redisSites, do: func(r *run, _ int) (func(), error) {
 		if err := r.site.command(do...); err != nil || undo == nil {
 			return nil, err
 		}
@@ -174,8 +172,8 @@ func (s *site) command(args ...string) (err error) {
 }
 
 var (
-	flushed        = onServers("FLUSHALL", true, []string{"FLUSHALL"})
-	paused         = timed(onServers("CLIENT PAUSE", false, []string{"CLIENT", "PAUSE", fmt.Sprint(pauseTime.Milliseconds()), "ALL"}, "PING")) // which is answered when it is over
+	flushed        = onServers("FLUSHALL", []string{"FLUSHALL"})
+	paused         = timed(onServers("CLIENT PAUSE", []string{"CLIENT", "PAUSE", fmt.Sprint(pauseTime.Milliseconds()), "ALL"}, "PING")) // which is answered when it is over
 	scriptsFlushed = repeated("SCRIPT FLUSH", false, redisSites, 10*time.Millisecond, 100*time.Millisecond, func(r *run, _ int, _ *dice) error {
 		return r.site.command("SCRIPT", "FLUSH")
 	})
@@ -260,7 +258,7 @@ var flood = repeated("flood", false, []Kind{Single}, 50*time.Millisecond, 400*ti
 })
 
 // evicting fills the server until it throws keys out.
-var evicting = &blow{name: "eviction", loses: true, sites: []Kind{Single}, do: func(r *run, _ int) (func(), error) {
+var evicting = &blow{name: "eviction", sites: []Kind{Single}, do: func(r *run, _ int) (func(), error) {
 	const fill = `for i = 1, 20000 do redis.call("SET", "other:" .. ARGV[1] .. ":" .. i, string.rep("x", 100)) end`
 	for _, setting := range [][]string{{"maxmemory-policy", "allkeys-random"}, {"maxmemory", "3mb"}} {
 		if _, err := r.site.servers[0].Do("CONFIG", "SET", setting[0], setting[1]); err != nil {
@@ -317,7 +315,7 @@ var (
 		r.crew[client].kill()
 		return nil, nil
 	}}
-	stoppedLate = &blow{name: "process stopped before writing", one: true, loses: true, do: func(r *run, client int) (func(), error) {
+	stoppedLate = &blow{name: "process stopped before writing", one: true, do: func(r *run, client int) (func(), error) {
 		r.register.stopAt(client, r.crew[client].freeze)
 		return func() {
 			r.register.stopAt(client, nil)

@@ -91,7 +91,7 @@ func onAll(b *blow, d time.Duration) func(*run) error {
 func (r *run) keepGripping(d time.Duration) {
 	own := r.fork()
 	for deadline := time.Now().Add(d); time.Now().Before(deadline); {
-		w := r.register.next(own.draw(validity/4, validity*5/4), everyClient)
+		w := r.register.next(own.draw(validity/4, validity*5/4))
 		select {
 		case <-w.holder:
 		case <-time.After(time.Until(deadline)):

@@ -110,7 +110,7 @@ func (p *page) cell(f *fault, who Contender) string {
 	if f.Excluded && o.Fenced.Written > 0 && o.Fenced.Lost == 0 {
 		text := "with tokens none lost"
 		if o.Refused > 0 {
-			text += ", " + count(o.Refused, "late write") + " refused"
+			text += ", " + count(o.Refused, "write") + " refused"
 		}
 		parts = append(parts, text)
 	}

@@ -27,7 +27,6 @@ type register struct {
 // wish asks for the next holder to work for a while.
 type wish struct {
 	work   time.Duration
-	except int      // a client that shall not be the one, or -1
 	holder chan int // gets the client's number, while it works
 }
 
@@ -42,7 +41,7 @@ func (g *register) read(client int, token int64) order {
 	g.greatest = max(g.greatest, token)
 	g.last++
 	o := order{What: answer, Read: history.Write{Element: g.last, Read: g.plain, Fenced: g.fenced}, Work: g.draw()}
-	if g.wanted != nil && client != g.wanted.except {
+	if g.wanted != nil {
 		o.Work = g.wanted.work
 		g.wanted.holder <- client
 		g.wanted = nil
@@ -81,10 +80,10 @@ func (g *register) write(w history.Write, token int64) order {
 }
 
 // next asks for the next holder.
-func (g *register) next(work time.Duration, except int) *wish {
+func (g *register) next(work time.Duration) *wish {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.wanted = &wish{work: work, except: except, holder: make(chan int, 1)}
+	g.wanted = &wish{work: work, holder: make(chan int, 1)}
 	return g.wanted
 }
 

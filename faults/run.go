@@ -154,11 +154,8 @@ func (r *run) pause(from, to time.Duration) { time.Sleep(r.draw(from, to)) }
 const patience = 6 * validity
 
 // grip waits for somebody to get the lock who will work for that long, and tells which client.
-func (r *run) grip(work time.Duration) (client int, err error) { return r.gripOf(work, -1) }
-
-// gripOf is grip for any client but one.
-func (r *run) gripOf(work time.Duration, except int) (client int, err error) {
-	w := r.register.next(work, except)
+func (r *run) grip(work time.Duration) (client int, err error) {
+	w := r.register.next(work)
 	select {
 	case client = <-w.holder:
 		return client, nil
@@ -264,12 +261,7 @@ func (r *run) perform() (*outcome, error) {
 
 // windUp has all clients leave, and sees what they leave behind.
 func (r *run) windUp(o *outcome) {
-	r.tell(drain)
-	for deadline := time.Now().Add(leaving); ; time.Sleep(20 * time.Millisecond) {
-		if o.Busy = r.busy(); o.Busy == 0 || time.Now().After(deadline) {
-			break
-		}
-	}
+	o.Busy = r.drain()
 	var all sync.WaitGroup
 	for _, m := range r.crew {
 		if m.alive() {
@@ -284,6 +276,16 @@ func (r *run) windUp(o *outcome) {
 	all.Wait()
 	o.Keys = r.keysLeft(o.Crashed)
 	o.Connections = r.site.connections()
+}
+
+// drain has all workers end their rounds, and tells how many have not come back.
+func (r *run) drain() (busy int) {
+	r.tell(drain)
+	for deadline := time.Now().Add(leaving); ; time.Sleep(20 * time.Millisecond) {
+		if busy = r.busy(); busy == 0 || time.Now().After(deadline) {
+			return busy
+		}
+	}
 }
 
 func (r *run) busy() (n int) {

@@ -263,12 +263,7 @@ func (s *soaked) fleet() []*member {
 
 // rest judges a leg. What was wrong is kept as a history with its picture.
 func (s *soaked) rest(o *outcome, began int64, base string) error {
-	s.tell(drain)
-	for deadline := time.Now().Add(leaving); ; time.Sleep(20 * time.Millisecond) {
-		if o.Busy = s.busy(); o.Busy == 0 || time.Now().After(deadline) {
-			break
-		}
-	}
+	o.Busy = s.drain()
 	o.Keys = s.keysLeft(o.Crashed)
 	o.history = s.history(began)
 	if err := o.history.Save(base + ".json"); err != nil {
