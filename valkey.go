@@ -344,15 +344,24 @@ func (s *valkeyStore) observe(life lifetime, set *store.Op) clockStep {
 
 // observeTime learns from an answer to TIME.
 func (s *valkeyStore) observeTime(life lifetime, answer valkey.ValkeyResult) clockStep {
-	parts, err := answer.AsStrSlice()
-	if err != nil || len(parts) != 2 {
-		return steady
-	}
-	server := serverTime(parts[0], parts[1])
+	return s.observeServer(life, timeIn(answer))
+}
+
+// observeServer learns from a time that a server has told; zero is none.
+func (s *valkeyStore) observeServer(life lifetime, server time.Duration) clockStep {
 	if server == 0 {
 		return steady
 	}
 	return s.clock.observe(server, life.sent, s.now())
+}
+
+// timeIn is the answer to TIME; zero if it is none.
+func timeIn(answer valkey.ValkeyResult) time.Duration {
+	parts, err := answer.AsStrSlice()
+	if err != nil || len(parts) != 2 {
+		return 0
+	}
+	return serverTime(parts[0], parts[1])
 }
 
 // serverTime reads what TIME says; zero if that is no time.

@@ -163,10 +163,9 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 		results = results[1:]
 	}
 	if len(results) > 1 {
-		if parts, err := results[1].AsStrSlice(); err == nil && len(parts) == 2 {
-			s.learnTime(serverTime(parts[0], parts[1]), life.sent)
-		}
-		step = s.observeTime(life, results[1])
+		server := timeIn(results[1])
+		s.learnTime(server, life.sent)
+		step = s.observeServer(life, server)
 	}
 	return results[0], step
 }
@@ -257,9 +256,10 @@ func (a *answers) join(ops []store.Op) (taken time.Duration, refused error) {
 	for i := range ops {
 		op := &ops[i]
 		op.Queued, op.Watched, op.Told = state != 1, state >= 2, state == 3
-		op.Token = token
 		key, _ := parts[5+i].ToString()
-		a.joined(op, key, holder, leftOf(left))
+		if a.joined(op, key, holder, leftOf(left)); op.Mine() {
+			op.Token = token
+		}
 	}
 	return taken, nil
 }
