@@ -14,8 +14,37 @@ import (
 
 // line is who waits for one name in this process.
 type line struct {
-	waiters []*waiter     // in order; the first is the speaker, if it was called
-	since   time.Duration // when the first of them came
+	first, last *waiter       // in order, linked by waiter.next; the first is the speaker, if it was called
+	count       int           // how many wait
+	since       time.Duration // when the first of them came
+}
+
+// add stands a waiter at the end. Under k.mu.
+func (l *line) add(w *waiter) {
+	w.prev = l.last
+	if l.last == nil {
+		l.first = w
+	} else {
+		l.last.next = w
+	}
+	l.last = w
+	l.count++
+}
+
+// remove takes out a waiter, wherever it stands. Thousands may leave at once, so it must not search. Under k.mu.
+func (l *line) remove(w *waiter) {
+	if w.prev == nil {
+		l.first = w.next
+	} else {
+		w.prev.next = w.next
+	}
+	if w.next == nil {
+		l.last = w.prev
+	} else {
+		w.next.prev = w.prev
+	}
+	w.next, w.prev = nil, nil
+	l.count--
 }
 
 // waiter is one call of WithContext that has to wait.
@@ -28,6 +57,9 @@ type waiter struct {
 	takes bool
 
 	// Under k.mu:
+	next, prev *waiter // in line
+
+	inLine  bool          // it has not left the line yet
 	speaks  bool          // it was called to speak
 	won     bool          // it was handed the lock
 	woken   chan struct{} // of one: the lock was released, or may have been. Made when it is called
@@ -36,7 +68,7 @@ type waiter struct {
 
 // signal passes a hint on to the speaker. Under k.mu.
 func (l *line) signal(wake bool) {
-	if first := l.waiters[0]; first.speaks && wake {
+	if first := l.first; first.speaks && wake {
 		first.hint(first.woken)
 	} else if first.speaks {
 		first.hint(first.touched)
@@ -63,6 +95,8 @@ func (w *waiter) call() {
 // place in k.work.
 func (k *locker) join(name string, t *terms) (*waiter, error) {
 	w := &waiter{called: make(chan struct{}, 1), takes: t.From != ""}
+	k.crowd.Lock()
+	defer k.crowd.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ended {
@@ -74,7 +108,8 @@ func (k *locker) join(name string, t *terms) (*waiter, error) {
 		queue = &line{since: k.now()}
 		k.lines[name] = queue
 	}
-	queue.waiters = append(queue.waiters, w)
+	queue.add(w)
+	w.inLine = true
 	k.callNext(name)
 	k.lineChanged(name)
 	return w, nil
@@ -86,6 +121,8 @@ func (k *locker) makeHeir(ctx context.Context, name string, w *waiter, t *terms)
 		return
 	}
 	heir := k.newHolding(ctx, name, t, "", queued)
+	k.crowd.Lock()
+	defer k.crowd.Unlock()
 	k.mu.Lock()
 	w.heir = heir
 	k.mu.Unlock()
@@ -97,7 +134,7 @@ func (k *locker) callNext(name string) {
 	if queue == nil || k.paused(name) { // resume calls again
 		return
 	}
-	if first := queue.waiters[0]; first.takes || !k.heldHere(name) {
+	if first := queue.first; first.takes || !k.heldHere(name) {
 		first.call()
 	}
 }
@@ -115,11 +152,13 @@ func (k *locker) heldHere(name string) bool {
 // leaveLine takes a waiter out of the line, wherever it stands, and calls the next. l is what the waiter leaves with, or nil; a lock that it was
 // handed, and has not seen, it gives back. It reports whether nobody is left.
 func (k *locker) leaveLine(name string, w *waiter, l *holding) (empty bool) {
+	k.crowd.Lock()
 	k.mu.Lock()
 	k.removeFromLine(name, w)
 	k.callNext(name)
 	empty = k.lines[name] == nil
 	unseen := w.won && l == nil
+	k.crowd.Unlock() // first: then it is one who waits for mu that runs next
 	k.mu.Unlock()
 	if unseen {
 		w.heir.cancel()
@@ -131,20 +170,15 @@ func (k *locker) leaveLine(name string, w *waiter, l *holding) (empty bool) {
 
 // removeFromLine takes a waiter out, if it is still in it. Under k.mu.
 func (k *locker) removeFromLine(name string, w *waiter) {
-	queue := k.lines[name]
-	if queue == nil {
+	if !w.inLine {
 		return
 	}
-	for i, other := range queue.waiters {
-		if other == w {
-			queue.waiters = append(queue.waiters[:i], queue.waiters[i+1:]...)
-			if len(queue.waiters) == 0 {
-				delete(k.lines, name)
-			}
-			k.lineChanged(name)
-			return
-		}
+	w.inLine = false
+	queue := k.lines[name]
+	if queue.remove(w); queue.count == 0 {
+		delete(k.lines, name)
 	}
+	k.lineChanged(name)
 }
 
 // wonBy is what a waiter was handed, or nil if it was called to speak.
@@ -183,7 +217,7 @@ func (k *locker) handOn(l *holding) bool {
 	if queue == nil || l.state != held || k.ended || !l.mayBeHandedOn() {
 		return false
 	}
-	w := queue.waiters[0]
+	w := queue.first
 	if w.heir == nil || w.speaks || w.heir.Context.Err() != nil || w.heir.validity != l.validity {
 		return false
 	}

@@ -73,8 +73,8 @@ func (k *locker) dueNotes(now time.Duration) time.Duration {
 			n = &note{}
 			k.notes[name] = n
 			fallthrough
-		case n.count != len(queue.waiters) || now >= n.at+noteAgain:
-			write(name, n, len(queue.waiters))
+		case n.count != queue.count || now >= n.at+noteAgain:
+			write(name, n, queue.count)
 			k.notesDue = min(k.notesDue, now+noteAgain)
 		default:
 			k.notesDue = min(k.notesDue, n.at+noteAgain)

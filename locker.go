@@ -126,6 +126,9 @@ type locker struct {
 	kick    chan struct{}  // of one: upkeep looks at the agenda again
 	closed  chan struct{}  // closed when Close is done
 
+	// crowd is taken before mu by those who stand in line or leave it. Thousands may do so at once, and only one of them at a time is to compete for mu
+	// with all others.
+	crowd sync.Mutex
 	// mu guards what follows, and the fields of locks and lines that say so. Nothing blocks and nobody else's code runs under it.
 	mu        sync.Mutex
 	ended     bool

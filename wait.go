@@ -294,8 +294,10 @@ func (s *speaker) met() error {
 	if s.last != nil {
 		return s.last
 	}
+	s.k.crowd.Lock()
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()
+	s.k.crowd.Unlock()
 	if s.k.heldHere(s.name) {
 		return &heldByAnother{s.name}
 	}
