@@ -41,8 +41,8 @@ type AcquireOption struct {
 	Metadata string
 	// From hands a lock over: it is taken if it is free, or from the holder whose owner value this is (Lock.Value, Status.Value), in another
 	// process perhaps, or before a restart; of any other holder it is not. The one that it is taken from has its context ended, with Reason Taken,
-	// when word reaches it, and within this Locker before it is taken, whatever comes of the taking. If Replicas are asked for and missing,
-	// the lock is free afterwards. It goes with Try and Wait. Default: taken from nobody.
+	// when word reaches it, and within this Locker before the call returns; not if the call fails: see ForceWithContext. If Replicas are asked for and
+	// missing, the lock is free afterwards. It goes with Try and Wait. Default: taken from nobody.
 	From string
 	// Validity is LockerOption.KeyValidity for this lock, within the same bounds; it is then extended every half of that. Default: KeyValidity.
 	Validity time.Duration

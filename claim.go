@@ -87,20 +87,23 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 		return nil, setback{err: err}
 	}
 	defer k.work.Done()
-	if how.force || how.terms.From != "" {
-		k.yield(l)
-	}
 	if how.arm {
 		l.wakes = true
 	}
 	l.tries, l.waits = how.try && k.fromMemory, how.waits
 	l.claimOps(how, l.ops)
+	if l.takes = how.force || how.terms.From != ""; l.takes {
+		k.mu.Lock()
+		k.outlive(l)
+		k.mu.Unlock()
+	}
 	ops := l.ops
 	patience := k.patience.now()
 	l.ends = k.now() + patience
 	l.fires = l.ends
 	l.timer = time.AfterFunc(patience, func() { l.expire() })
 	l.ask(ops)
+	l.confirm()
 
 	var ended error // worked out before k.mu: ctx is somebody else's code, and may be another lock, which takes k.mu itself
 	if ctx.Err() != nil {
@@ -110,17 +113,19 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 	won := l.state == held
 	if won {
 		k.mu.Unlock()
+		l.endOusted()
 		return k.settle(ctx, l)
 	}
 	back := k.appraise(ended, l, ops)
 	remains := l.remainsOf(ops)
-	if how.force || how.terms.From != "" { // it may have been taken all the same
+	if l.takes { // it may have been taken all the same
 		delete(k.refusals, name)
 	}
 	k.mu.Unlock()
+	l.endOusted()
 	l.end(back.err)
 	l.timer.Stop()
-	k.leave(name, remains, k.now()+l.terms.validity)
+	k.leave(name, remains, k.now()+ops[0].Validity)
 	return nil, back
 }
 
@@ -144,26 +149,6 @@ func (k *locker) settle(ctx context.Context, l *holding) (*holding, setback) {
 		return nil, setback{err: fmt.Errorf("ctxlock: %s: the fencing token is not on a majority: %w", quote(l.name), err)}
 	}
 	return l, setback{}
-}
-
-// yield ends the contexts of this process's own holders of the name before it is taken from them.
-func (k *locker) yield(to *holding) {
-	k.mu.Lock()
-	var ending []*holding
-	for l := k.locks[to.name]; l != nil; l = l.next {
-		if owner, _ := splitOwner(l.owner); l != to && l.state == held && (to.terms.From == "" || to.terms.From == owner) {
-			ending = append(ending, l)
-		}
-	}
-	for _, l := range ending {
-		l.stopTimer()
-		to.wakes = to.wakes || l.wakes // the waiters that relied on it to touch the wake key rely on its successor
-		k.retire(l)
-	}
-	k.mu.Unlock()
-	for _, l := range ending {
-		l.lost(&LostError{Name: l.name, Reason: Taken})
-	}
 }
 
 // claimOps fills in what the claim asks for.
@@ -194,7 +179,7 @@ func (l *holding) ask(ops []store.Op) {
 	// Lanes that are slower than the decision are not cut short: their answers are booked all the same. They strengthen the lock, or
 	// are cleaned up, and an answer that came is cheaper to clean up after than one that may still come.
 	k.mu.Lock()
-	l.decided = make(chan struct{})
+	l.decided, l.isDecided = make(chan struct{}), false
 	if l.state != claiming { // patience was over before it began
 		k.mu.Unlock()
 		return
@@ -256,7 +241,7 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 	if l.state > held {
 		remains := l.remainsOf(ops)
 		k.mu.Unlock()
-		k.leave(l.name, remains, sent+l.terms.validity)
+		k.leave(l.name, remains, sent+ops[0].Validity)
 		return
 	}
 	for j := range ops {
@@ -328,6 +313,8 @@ func (k *locker) judge(l *holding, sent time.Duration) {
 	switch {
 	case l.state == held: // a late answer has strengthened it
 		l.believe()
+	case l.count(mine) >= k.majority && l.overtaken > 0: // its own call is to confirm it first
+		l.decide()
 	case l.count(mine) >= k.majority:
 		k.begin(l, sent)
 	case l.count(mine)+int(l.unanswered) < k.majority:
@@ -347,6 +334,9 @@ func (k *locker) begin(l *holding, sent time.Duration) {
 	l.lastErr = nil
 	delete(k.refusals, l.name)
 	l.state = held
+	if l.takes {
+		k.oust(l)
+	}
 	l.handEnds = sent + k.drift.windowOf(l.validity)
 	l.believe()
 	l.due = sent + l.interval()
@@ -366,7 +356,8 @@ func (l *holding) giveUp() {
 }
 
 func (l *holding) decide() {
-	if l.decided != nil {
+	if l.decided != nil && !l.isDecided {
+		l.isDecided = true
 		close(l.decided)
 	}
 }
@@ -375,7 +366,7 @@ func (l *holding) decide() {
 func (l *holding) remainsOf(ops []store.Op) (remains []store.Op) {
 	for i := range ops {
 		if op := &ops[i]; op.Unknown || op.Err == nil && op.Holder == l.owner {
-			rest := store.Op{Key: op.Key, Owner: op.Owner, Answer: store.Answer{Unknown: op.Unknown}}
+			rest := store.Op{Key: op.Key, Owner: op.Owner, Force: l.takes, Answer: store.Answer{Unknown: op.Unknown}}
 			if op.Unknown {
 				rest.Wake = op.Wake // which may have been made, too
 			}
@@ -430,6 +421,8 @@ func (k *locker) explain(ended error, l *holding, back setback, fault error, ops
 	case back.key != "" && fault != nil:
 		return about(fmt.Errorf("%w: held by another; %w", ErrNotLocked, fault))
 	case back.key != "":
+		return &heldByAnother{l.name}
+	case l.count(mine) >= k.majority && l.overtaken > 0:
 		return &heldByAnother{l.name}
 	case l.count(mine) >= k.majority:
 		return about(errTooLate)

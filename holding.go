@@ -44,6 +44,10 @@ type holding struct {
 	trusted atomic.Int64
 	// decided is closed when claiming is over; nil if one goroutine asks for all the keys.
 	decided chan struct{}
+	// takes tells that it takes the lock from its holder: by force, or because that one hands it over.
+	takes bool
+	// ousted are those whom it was taken from in this process, whose contexts are to be ended. Written under k.mu, before the claim is decided.
+	ousted *oustedHolder
 	// released is closed when the release is done, and gone when the time for it is over; both are nil before it begins.
 	released, gone chan struct{}
 	// token is the fencing token, or zero. It is settled before the lock is handed out.
@@ -72,6 +76,8 @@ type holding struct {
 	restored   bool          // keys that had vanished were set again
 	tries      bool          // what it meets is remembered if it fails
 	waits      bool          // there will be another attempt if it fails
+	isDecided  bool          // decided is closed
+	overtaken  int32         // how often the lock was taken by force here since its requests were sent
 	due        time.Duration // when to extend next, while on the agenda
 	place      int           // index in the agenda, or offAgenda
 	extended   time.Duration // when it was last sent to be extended

@@ -126,7 +126,7 @@ func (k *locker) sweep(lane *laneSweep) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(k.life, sweepTime)
-		k.release(ctx, ops)
+		k.clean(ctx, ops)
 		cancel()
 		k.mu.Lock()
 		for _, rest := range asked {
@@ -200,7 +200,7 @@ func (k *locker) sweepName(ctx context.Context, name string) bool {
 		}
 	}
 	k.mu.Unlock()
-	k.letGo(ctx, ops)
+	k.onLanes(ops, func(ops []store.Op) { k.clean(ctx, ops) })
 	return len(unconfirmed(ops)) == 0
 }
 

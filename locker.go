@@ -47,10 +47,16 @@ type Locker interface {
 	TryWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	// Client is the client that the Locker uses. It is nil on independent nodes and on a store other than Valkey. Close closes it.
 	Client() valkey.Client
-	// ForceWithContext takes the lock from whoever has it, in one attempt like that of TryWithContext. A holder in this Locker has its
-	// context ended before the lock is taken, whatever comes of the taking; one elsewhere is told by its server, and has its context
-	// ended, with Reason Taken, when word arrives or at its next extension. After this call, or Acquire with Mode Force or with From, two
-	// contexts may be alive at once for that long; otherwise never.
+	// ForceWithContext takes the lock from its holder, in one attempt like that of TryWithContext. A
+	// holder in this Locker has its context ended, with Reason Taken, before this call returns, and so
+	// has one that is granted the lock at the same moment: of the contexts of one Locker, no other is
+	// alive by then. If the call fails, the holder keeps the lock; unless the servers have carried it
+	// out although no answer came: then the holder's context ends when that is found, which is before
+	// the lock is let go. Of two such calls at once one may fail, with ErrNotLocked.
+	//
+	// A holder elsewhere is told by its server. Its context ends, with Reason Taken, when word arrives
+	// or at its next extension. After this call, or Acquire with Mode Force or with From, two contexts
+	// of different Lockers may be alive at once for that long; otherwise never.
 	ForceWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	// Acquire takes the lock on terms of the caller's own, and gives a handle in place of the cancel function: see AcquireOption
 	// and Lock. With the zero AcquireOption it is WithContext. Release the lock when the work is over, always. Beside an

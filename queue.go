@@ -223,6 +223,10 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 	defer cancel(nil)
 	sent := p.prepare(cancel)
 	k.store.Claim(asked, p.ops)
+	for p.overtaken() && asked.Err() == nil {
+		sent = p.prepare(cancel)
+		k.store.Claim(asked, p.ops)
+	}
 	ops := p.ops
 	if p.reserves() {
 		ops = p.claimRest()
@@ -254,6 +258,13 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 	return back, !p.over && (p.ops[0].Queued || p.ops[0].Err != nil && !anyUnacknowledged(p.ops))
 }
 
+// overtaken tells whether the lock was taken by force here since the claim was sent: then it has to claim again, which finds out.
+func (p *place) overtaken() bool {
+	p.l.k.mu.Lock()
+	defer p.l.k.mu.Unlock()
+	return p.l.state == queued && p.l.overtaken > 0 && p.ops[0].Err == nil
+}
+
 // all adds the keys that were not asked for, since the first was to be had before them.
 func (p *place) all(ops []store.Op) []store.Op {
 	for i := len(ops); i < len(p.l.keys); i++ {
@@ -282,6 +293,7 @@ func (p *place) claimRest() []store.Op {
 	l.endBy(k.now() + k.patience.now())
 	k.mu.Unlock()
 	l.ask(l.ops)
+	l.confirm()
 	return l.ops
 }
 
@@ -291,6 +303,7 @@ func (p *place) prepare(cancel context.CancelCauseFunc) (sent time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	sent, p.cancel = k.now(), cancel
+	l.overtaken = 0 // what it is answered is from after that
 	if p.epoch-p.settled < mostEpochs-1 {
 		p.epoch++
 		p.sent[p.epoch%mostEpochs] = sent
@@ -505,7 +518,7 @@ func (p *place) trust(passed *store.Passed) (until time.Duration, ok bool) {
 func (p *place) suffices(passed *store.Passed) bool {
 	t := p.l.terms
 	fenced := !t.Fencing || passed.Token > p.l.k.floors.of(p.l.name)
-	return passed.Keys == len(p.l.keys) && t.Replicas == 0 && !t.NoExtend && fenced && p.l.Context.Err() == nil && !p.l.k.ended
+	return p.l.overtaken == 0 && passed.Keys == len(p.l.keys) && t.Replicas == 0 && !t.NoExtend && fenced && p.l.Context.Err() == nil && !p.l.k.ended
 }
 
 // believe makes the place a lock on the word of the one who had it before. Under k.mu.

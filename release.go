@@ -222,7 +222,7 @@ func (l *holding) releaseOps() []store.Op {
 func (l *holding) lateOps() (late []store.Op) {
 	for i := range l.keys {
 		if l.keys[i].late {
-			late = append(late, store.Op{Key: l.keys[i].name, Owner: l.owner, Answer: store.Answer{Unknown: true}})
+			late = append(late, store.Op{Key: l.keys[i].name, Owner: l.owner, Force: l.takes, Answer: store.Answer{Unknown: true}})
 		}
 	}
 	if l.queueing.epoch > 0 {

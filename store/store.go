@@ -64,7 +64,7 @@ type Op struct {
 	Timed bool
 	// Free makes Release leave the keys free, although others stand in the queue: the first is told to look, after Yield.
 	Free bool
-	// Force makes Claim take the key from whoever has it.
+	// Force makes Claim take the key from whoever has it. In a Release it means nothing to a store.
 	Force bool
 	// Restore tells that the claim is for a lock that is held: a store that is wary of claims need not be of this one.
 	Restore bool

@@ -1,0 +1,189 @@
+package ctxlock
+
+import (
+	"context"
+	"time"
+
+	"github.com/ctxlock/ctxlock/store"
+)
+
+// A claim that takes a lock from its holder (Mode Force, AcquireOption.From) has rivals in its own
+// Locker that no server tells of it: those who hold the name, and those whose claims are under way.
+// A claim that the server granted just before it was overtaken may hear of that just after.
+//
+// So the moment counts at which the grant of such a claim is known, under k.mu. Those who hold the
+// lock then are ousted: their contexts end before the call returns. Those who are still claiming are
+// overtaken: what they were answered may be from before, so a majority is worth nothing to them
+// until another look at the keys, sent later than that moment, has confirmed it.
+//
+// Nobody is ousted by a claim that fails. But it may have been carried out all the same. So its
+// clean-up looks first: it ends the lock that it finds overwritten, and only then lets go of the key.
+
+// oustedHolder is one of those whose lock was taken from within.
+type oustedHolder struct {
+	l    *holding
+	next *oustedHolder
+}
+
+// outlive has the keys of a claim that takes the lock live no shorter than those of its holders here
+// may be trusted: if no answer comes, they go on, and nobody else may get in before they end. Under
+// k.mu.
+func (k *locker) outlive(l *holding) {
+	life := l.validity
+	for other := k.locks[l.name]; other != nil; other = other.next {
+		if other.state == held {
+			life = max(life, other.validity)
+		}
+	}
+	for i := range l.ops {
+		l.ops[i].Validity = life
+	}
+	l.mayLive += life - l.validity
+}
+
+// oust makes a lock that was taken by force the only one of its name. Under k.mu; endOusted is to be
+// called before it is handed out.
+func (k *locker) oust(l *holding) {
+	for other := k.locks[l.name]; other != nil; {
+		next := other.next
+		if other != l {
+			other.overtaken++
+			if other.state == held {
+				l.wakes = l.wakes || other.wakes // waiters who rely on the wake key rely on the successor
+				other.stopTimer()
+				k.retire(other)
+				l.ousted = &oustedHolder{other, l.ousted}
+			}
+		}
+		other = next
+	}
+}
+
+// endOusted ends the contexts of those whom the claim has ousted. Not under k.mu.
+func (l *holding) endOusted() {
+	for o := l.ousted; o != nil; o = o.next {
+		o.l.lost(&LostError{Name: l.name, Reason: Taken})
+	}
+	l.ousted = nil
+}
+
+// confirm looks at the keys again of a claim that has its majority and was overtaken.
+func (l *holding) confirm() {
+	k := l.k
+	for times := l.unsure(); times > 0; times = l.unsure() {
+		ops := make([]store.Op, len(l.keys))
+		for i := range ops {
+			ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
+		}
+		asked, cancel := context.WithTimeoutCause(l, k.patience.now(), errNoAnswer)
+		sent := k.now()
+		read := func(ops []store.Op) { k.store.Read(asked, ops) }
+		k.onMajority(ops, majorityRequest{send: read, decided: k.agreed})
+		cancel()
+		k.mu.Lock()
+		l.bookConfirmation(sent, ops, times)
+		k.mu.Unlock()
+	}
+}
+
+// unsure tells how often it was overtaken, if a look is needed: that look answers for all of these.
+func (l *holding) unsure() (times int32) {
+	l.k.mu.Lock()
+	defer l.k.mu.Unlock()
+	if l.state != claiming || l.count(mine) < l.k.majority {
+		return 0
+	}
+	return l.overtaken
+}
+
+// bookConfirmation books what such a look has found. Trust still counts from the claim. Under k.mu.
+func (l *holding) bookConfirmation(sent time.Duration, ops []store.Op, times int32) {
+	if l.state != claiming {
+		return
+	}
+	for i := range ops {
+		op, key := &ops[i], &l.keys[i]
+		if key.standing != mine {
+			continue
+		}
+		until := key.until
+		key.standing = unheard
+		l.book(i, sent, op)
+		key.until = min(key.until, until)
+		if op.Err == nil {
+			l.ops[i].Holder, l.ops[i].TTL = op.Holder, op.TTL
+		}
+	}
+	switch {
+	case l.count(mine) < l.k.majority:
+		l.giveUp()
+	case l.overtaken == times:
+		l.overtaken = 0
+		l.k.begin(l, sent)
+	}
+}
+
+// clean releases what attempts have left on one lane. Of what a forced one may have left, it releases
+// what it has seen, and not before the lock has ended that it stands in the place of.
+func (k *locker) clean(ctx context.Context, ops []store.Op) {
+	var forced, release []int
+	for i := range ops {
+		if ops[i].Force {
+			forced = append(forced, i)
+		} else {
+			release = append(release, i)
+		}
+	}
+	if len(forced) == 0 {
+		k.release(ctx, ops)
+		return
+	}
+	found := pick(ops, forced)
+	k.store.Read(ctx, found)
+	k.overwritten(found)
+	for j, i := range forced {
+		if ops[i].Answer = found[j].Answer; ops[i].Mine() {
+			release = append(release, i)
+		}
+	}
+	asked := pick(ops, release)
+	k.release(ctx, asked)
+	for j, i := range release {
+		ops[i].Answer = asked[j].Answer
+	}
+}
+
+// overwritten ends the locks whose keys were found to have been taken by claims that failed.
+func (k *locker) overwritten(found []store.Op) {
+	var losses []loss
+	k.mu.Lock()
+	for i := range found {
+		if found[i].Mine() {
+			losses = append(losses, k.bookOverwritten(&found[i])...)
+		}
+	}
+	k.mu.Unlock()
+	for _, loss := range losses {
+		loss.l.lost(loss.cause)
+		ops, until := loss.l.lostOps()
+		k.leave(loss.l.name, ops, until)
+	}
+}
+
+// bookOverwritten books one key. Under k.mu.
+func (k *locker) bookOverwritten(op *store.Op) (losses []loss) {
+	name, i, _, ok := parseKey(k.prefix, op.Key, k.keys())
+	if !ok {
+		return nil
+	}
+	for l := k.locks[name]; l != nil; {
+		next := l.next
+		if l.state != held {
+			l.overtaken++
+		} else if l.keys[i].standing = taken; l.count(mine) < k.majority {
+			losses = append(losses, loss{l, l.lose()})
+		}
+		l = next
+	}
+	return losses
+}
