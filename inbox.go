@@ -31,6 +31,9 @@ const (
 	channelMark = ":m:"
 	// selfWord is what a store sends to its own inbox to see that words arrive.
 	selfWord = "self"
+	// leastResubscribe is the shortest pause before the inbox is subscribed to again: a server that ends each
+	// subscription at once is asked a hundred times a second, and a waiter is deaf for no longer than that.
+	leastResubscribe = 10 * time.Millisecond
 )
 
 // OpenQueue finds out whether there can be queues, and how waiters can be told.
@@ -90,15 +93,20 @@ func (s *valkeyStore) openInbox(ctx context.Context) {
 
 // listen receives what comes to the inbox until the store is closed, or it turns out not to be allowed. It calls subscribed each time that it
 // has subscribed, and with the error if it may not.
+//
+// A subscription that was confirmed and then lost is asked for again at once: while there is none, this Locker's
+// waiters cannot be told. The back-off grows only while none is confirmed, and ends early when a command has
+// connected.
 func (s *valkeyStore) listen(subscribed func(error)) {
-	pause := backoff{first: leastReconnect, most: mostReconnect}
+	pause := backoff{first: leastResubscribe, most: mostReconnect}
+	var confirmed atomic.Bool
 	ctx := valkey.WithOnSubscriptionHook(s.tracker.life, func(what valkey.PubSubSubscription) {
 		if what.Kind == "subscribe" {
+			confirmed.Store(true)
 			subscribed(nil)
 		}
 	})
 	for {
-		began := time.Now()
 		err := s.client.Receive(ctx, s.client.B().Subscribe().Channel(s.inbox.channels+s.inbox.id).Build(), func(m valkey.PubSubMessage) {
 			s.inbox.receive(m.Message, s.tracker.send)
 		})
@@ -106,10 +114,10 @@ func (s *valkeyStore) listen(subscribed func(error)) {
 			subscribed(err)
 			return
 		}
-		if time.Since(began) > mostReconnect {
+		if confirmed.Swap(false) {
 			pause.reset()
 		}
-		if !sleepFor(s.tracker.life, pause.next()) {
+		if !s.tracker.pause(pause.next()) {
 			return
 		}
 	}

@@ -32,6 +32,7 @@ type tracker struct {
 	breaks  atomic.Int64                      // connections that broke, of each of which the client gives its word, soon after
 	closing atomic.Bool                       // the store is being closed
 	events  atomic.Pointer[func(store.Event)] // nil until somebody subscribes
+	dialed  chan struct{}                     // of one: a connection was made
 
 	mu     sync.Mutex
 	closed bool                     // no more connections
@@ -145,7 +146,30 @@ func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, strin
 			own.Close()
 			return nil, unsent{valkey.ErrClosing}
 		}
+		select {
+		case t.dialed <- struct{}{}:
+		default:
+		}
 		return own, nil
+	}
+}
+
+// pause waits before something that failed is tried again: for a time, or until a connection is made by somebody
+// else. It reports false if the store is closed.
+func (t *tracker) pause(d time.Duration) bool {
+	select {
+	case <-t.dialed: // made by what has just failed
+	default:
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-t.dialed:
+		return true
+	case <-t.life.Done():
+		return false
 	}
 }
 

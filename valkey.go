@@ -58,6 +58,7 @@ func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valk
 	s.inbox.prefix = option.KeyPrefix
 	s.tracker.noLoop = option.NoLoopTracking
 	s.tracker.lost = s.onLost
+	s.tracker.dialed = make(chan struct{}, 1)
 	s.tracker.life, s.tracker.end = context.WithCancel(context.Background())
 	defer context.AfterFunc(life, s.tracker.close)()
 	build := option.ClientBuilder
