@@ -21,7 +21,8 @@ type wire struct {
 	store.Store
 	tell   func(store.Event)
 	deaf   atomic.Bool                                    // no events any more
-	extend func(context.Context, []store.Op)              // called before they are sent; may be nil, as the others
+	lose   func(store.Event) bool                         // which events are lost; may be nil, as the others
+	extend func(context.Context, []store.Op)              // called before they are sent
 	claim  func(ctx context.Context, ops []store.Op) bool // true: it has answered in the store's place
 	leave  func()                                         // called before releases are sent
 	freed  sync.Map                                       // owner values of which releases have found a key
@@ -30,7 +31,7 @@ type wire struct {
 func (w *wire) Subscribe(events func(store.Event)) {
 	w.tell = events
 	w.Store.Subscribe(func(event store.Event) {
-		if !w.deaf.Load() {
+		if !w.deaf.Load() && (w.lose == nil || !w.lose(event)) {
 			events(event)
 		}
 	})
@@ -342,5 +343,43 @@ func TestAClaimThatArrivesLateLeavesNoPlace(t *testing.T) {
 		}
 		cancel()
 		link.deaf.Store(false)
+	})
+}
+
+// Who was not told that the lock was passed on to it, but hears that its keys have changed, reads them, and needs no more than that.
+func TestAKeyThatIsReadAsTheWaitersOwnIsTheLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const trip = 10 * time.Millisecond
+		server := memlock.NewServer(memlock.ServerOption{Latency: trip})
+		option := ctxlock.LockerOption{KeyMajority: 2, KeyValidity: 10 * time.Second}
+		here, link := onMemory(t, server.Store(), option), &wire{Store: server.Store()}
+		link.lose = func(event store.Event) bool { return event.Word == store.PassedOn }
+		var claims atomic.Int32
+		link.claim = func(context.Context, []store.Op) bool { claims.Add(1); return false }
+		there := onMemory(t, link, option)
+		_, first, err := here.Acquire(t.Context(), "x", ctxlock.AcquireOption{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := waits(t, there, "x")
+		before, released := claims.Load(), time.Now()
+		if err := first.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		second := <-next
+		if took := second.at.Sub(released); took > 2*trip { // half of one there, half of one back, and one to read
+			t.Errorf("had %v after the release", took)
+		}
+		if n := claims.Load() - before; n != 0 {
+			t.Errorf("%d claims more", n)
+		}
+		if until := time.Until(second.lock.Until()); until < 9*time.Second || until > 10*time.Second-trip {
+			t.Errorf("it trusts the lock for %v", until)
+		}
+		for range 100 { // and goes on to have it
+			if time.Sleep(250 * time.Millisecond); second.Err() != nil {
+				t.Fatal(context.Cause(second))
+			}
+		}
 	})
 }

@@ -596,8 +596,10 @@ func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more
 		case <-s.woken:
 			return s.passed(), true
 		case <-s.touched:
-			if p.watched && !p.stillHeld(ctx, s, back.holder) {
-				return nil, true
+			if p.watched {
+				if l, more, done := s.readPlace(ctx, back.holder); done {
+					return l, more
+				}
 			}
 			s.sawTouch()
 		case <-timer.C:
@@ -620,18 +622,70 @@ func (s *speaker) passed() *holding {
 	return s.leaveWithLock()
 }
 
-// stillHeld looks whether there is nothing to do but to wait on: the lock is held by the one that was met, or by one that passes it on.
-// Whoever was told that somebody waits has heard of it by the time that its keys are touched again, unless that was right away.
-func (p *place) stillHeld(ctx context.Context, s *speaker, met string) bool {
-	k := s.k
-	ctx, cancel := context.WithTimeout(ctx, k.patience.now())
+// readPlace reads the lock's keys. It is done if that, or what came meanwhile, gives the lock, or a reason to claim again; more is false if
+// the wait is over. Word that the lock was passed on often comes just behind the event that has the keys read, and says all there is to know.
+func (s *speaker) readPlace(ctx context.Context, met string) (l *holding, more, done bool) {
+	p, sent := s.place, s.k.now()
+	read := make(chan []store.Op, 1)
+	if !s.k.spawn(func() { read <- p.read() }) {
+		return nil, false, true
+	}
+	select {
+	case <-ctx.Done():
+		return nil, false, true
+	case <-s.k.life.Done():
+		return nil, false, true
+	case <-s.woken:
+		return s.passed(), true, true
+	case ops := <-read:
+		if p.adopt(sent, ops) {
+			return s.leaveWithLock(), true, true
+		}
+		return nil, true, !p.stillHeld(s, met, ops)
+	}
+}
+
+// read reads the keys, for no longer than a node may take. It outlives the wait, whose end says nothing about the connection.
+func (p *place) read() []store.Op {
+	k := p.l.k
+	ctx, cancel := context.WithTimeoutCause(k.life, k.patience.now(), errNoAnswer)
 	defer cancel()
-	defer context.AfterFunc(k.life, cancel)()
-	ops := make([]store.Op, len(p.l.keys))
+	ops := make([]store.Op, len(p.ops))
 	for i := range ops {
 		ops[i] = store.Op{Key: p.l.keys[i].name, Owner: p.l.owner}
 	}
 	k.store.Read(ctx, ops)
+	return ops
+}
+
+// adopt makes the place a lock if all keys were found to be its own, and that is all that is needed. They cannot run out sooner than what they
+// had left when they were read, so trust counts from before that was sent.
+func (p *place) adopt(sent time.Duration, ops []store.Op) bool {
+	l, k := p.l, p.l.k
+	if l.terms.Fencing || l.terms.Replicas > 0 || len(ops) < len(l.keys) {
+		return false
+	}
+	ttl := store.Forever
+	for i := range ops {
+		if !ops[i].Mine() {
+			return false
+		}
+		ttl = min(ttl, ops[i].TTL)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if until := k.drift.trustUntil(sent, l.validity, ttl); l.state == queued && until-k.now() > l.validity/8 {
+		for i := range ops {
+			p.ops[i].Answer = ops[i].Answer
+		}
+		p.take(sent)
+	}
+	return l.state == held
+}
+
+// stillHeld tells, by what was read, whether there is nothing to do but to wait on: the lock is held by the one that was met, or by one that
+// passes it on. Whoever was told that somebody waits has heard of it by the time that its keys are touched again, unless that was right away.
+func (p *place) stillHeld(s *speaker, met string, ops []store.Op) bool {
 	ttl := store.Forever
 	for i := range ops {
 		op := &ops[i]
@@ -640,6 +694,7 @@ func (p *place) stillHeld(ctx context.Context, s *speaker, met string) bool {
 		}
 		ttl = min(ttl, op.TTL)
 	}
+	k := p.l.k
 	now := k.now()
 	k.mu.Lock()
 	if passesOn(ops[0].Holder) || p.told != never && now-p.told > max(provenAfter, k.patience.trips(4)) {

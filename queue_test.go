@@ -198,6 +198,41 @@ var _ = Describe("Waiters in the queue", func() {
 		nothingLeft(s, soon)
 	})
 
+	It("get it as fast from a holder that took it before anybody waited", func() {
+		s := server()
+		const delay, rounds = 5 * time.Millisecond, 15 // each way
+		option := plain.option(s.Addr())
+		option.KeyValidity = 10 * time.Second
+		var lockers [2]ctxlock.Locker
+		for i := range lockers {
+			p := proxy(s)
+			option.ClientOption.InitAddress = []string{p.Addr()}
+			lockers[i] = locker(option)
+			p.Delay(delay)
+		}
+		check := new(checker)
+		var took []time.Duration
+		for i := range rounds {
+			name := unique()
+			first := take(bg(), lockers[i%2].WithContext, name)
+			check.enter(first)
+			waiter := stand(s, lockers[1-i%2].WithContext, name, 1, check)
+			time.Sleep(4 * delay) // until both have heard of that
+			start := time.Now()
+			released := beginCall(first.release)
+			held := waiter.gets(soon)
+			took = append(took, time.Since(start))
+			released.returns(soon)
+			held.release()
+		}
+		check.exclusive()
+		slices.Sort(took)
+		trips := took[rounds/2].Seconds() / (2 * delay).Seconds()
+		GinkgoWriter.Printf("handed over in %.2f round trips: %v\n", trips, took)
+		Expect(trips).To(BeNumerically("<=", 1.6))
+		nothingLeft(s, soon)
+	})
+
 	It("leave nothing behind when they give up, 1,000 of them", func() {
 		const lockers, each = 10, 100
 		s := server()
