@@ -175,23 +175,26 @@ var _ = Describe("Acquire", func() {
 		a := locker(plain.option(s.Addr()))
 		before := s.Calls("set")
 		for what, option := range map[string]ctxlock.AcquireOption{
-			"Mode":                 {Mode: 7},
-			"Retry goes with":      {Mode: ctxlock.Try, Retry: ctxlock.NoRetry()},
-			"Value and ValueFunc":  {Value: "x", ValueFunc: func() (string, error) { return "y", nil }},
-			"line break":           {Value: "a\nb"},
-			"Value of 5000 bytes":  {Value: string(make([]byte, 5000))},
-			"Metadata of":          {Metadata: string(make([]byte, 70000))},
-			"Validity is 1ms":      {Validity: time.Millisecond},
-			"Validity is -1s":      {Validity: -time.Second},
-			"Replicas is -1":       {Replicas: -1},
-			"RetryFixed":           {Retry: ctxlock.RetryFixed(0)},
-			"RetryLinear":          {Retry: ctxlock.RetryLinear(time.Second, -1)},
-			"RetryExponential":     {Retry: ctxlock.RetryExponential(-1, time.Second)},
-			"LimitRetries: -1":     {Retry: ctxlock.LimitRetries(-1, ctxlock.NoRetry())},
-			"LimitRetries: nil":    {Retry: ctxlock.LimitRetries(1, nil)},
-			"LimitRetryTime: -1ns": {Retry: ctxlock.LimitRetryTime(-1, ctxlock.NoRetry())},
-			"SleepThrough: nil":    {Retry: ctxlock.SleepThrough(nil)},
-			"nil RetryFunc":        {Retry: ctxlock.RetryFunc(nil)},
+			"Mode":                {Mode: 7},
+			"Retry goes with":     {Mode: ctxlock.Try, Retry: ctxlock.NoRetry()},
+			"Value and ValueFunc": {Value: "x", ValueFunc: func() (string, error) { return "y", nil }},
+			"line break":          {Value: "a\nb"},
+			"Value of 5000 bytes": {Value: string(make([]byte, 5000))},
+			"Metadata of":         {Metadata: string(make([]byte, 70000))},
+			"Validity is 1ms":     {Validity: time.Millisecond},
+			"Validity is -1s":     {Validity: -time.Second},
+			"Validity is 30ns: did you mean 30*time.Second?":                 {Validity: 30},
+			"Validity is 5µs: did you mean 5000*time.Millisecond?":           {Validity: 5000},
+			"RetryFixed: pause is 500ns: did you mean 500*time.Millisecond?": {Retry: ctxlock.RetryFixed(500)},
+			"Replicas is -1":               {Replicas: -1},
+			"RetryFixed":                   {Retry: ctxlock.RetryFixed(0)},
+			"RetryLinear":                  {Retry: ctxlock.RetryLinear(time.Second, -1)},
+			"RetryExponential":             {Retry: ctxlock.RetryExponential(-1, time.Second)},
+			"LimitRetries: -1":             {Retry: ctxlock.LimitRetries(-1, ctxlock.NoRetry())},
+			"LimitRetries: nil":            {Retry: ctxlock.LimitRetries(1, nil)},
+			"LimitRetryTime: most is -1ns": {Retry: ctxlock.LimitRetryTime(-1, ctxlock.NoRetry())},
+			"SleepThrough: nil":            {Retry: ctxlock.SleepThrough(nil)},
+			"nil RetryFunc":                {Retry: ctxlock.RetryFunc(nil)},
 		} {
 			ctx, lock, err := a.Acquire(bg(), unique(), option)
 			Expect(err).To(MatchError(ContainSubstring(what)), what)
@@ -205,6 +208,8 @@ var _ = Describe("Acquire", func() {
 		Expect(s.Calls("set")).To(Equal(before))
 		_, lock := handle(a, unique(), ctxlock.AcquireOption{})
 		Expect(lock.Extend(bg(), time.Millisecond)).To(MatchError(ContainSubstring("the extension is 1ms")))
+		Expect(lock.Extend(bg(), 30)).To(MatchError(ContainSubstring("the extension is 30ns: did you mean 30*time.Second?")))
+		Expect(lock.Extend(bg(), -time.Second)).To(MatchError(ContainSubstring("the extension is -1s: it has to be from 25ms")))
 		Expect(lock.Extend(noContext, 0)).To(MatchError(ContainSubstring("nil context")))
 		Expect(lock.Valid()).To(BeTrue())
 	})

@@ -41,7 +41,7 @@ var notImported = map[string]string{
 
 func TestTheLibraryNeedsNothingButTheClient(t *testing.T) {
 	ofClient := golang(t, "list", "-deps", "github.com/valkey-io/valkey-go")
-	ofModule := []string{module, module + "/fence", module + "/internal/jitter", module + "/store"}
+	ofModule := []string{module, module + "/fence", module + "/internal/bounds", module + "/internal/jitter", module + "/store"}
 	for _, line := range golang(t, "list", "-deps", "-f", "{{.Standard}} {{.ImportPath}}", module, module+"/fence") {
 		standard, path, _ := strings.Cut(line, " ")
 		switch {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/internal/bounds"
 )
 
 // LockerOption configures a Locker. Its fields are those of valkeylock.LockerOption, under the same names and with the same
@@ -25,12 +27,16 @@ type LockerOption struct {
 	// OnInvalidations of yours is called as well); a Dialer.KeepAlive of zero becomes 2s. With DisableCache there is no tracking, and the Locker polls: see NewLocker.
 	ClientOption valkey.ClientOption
 	// KeyValidity is how long a key lives without being extended, and so how long a lock stays taken after its holder has
-	// crashed; waiters then come up to 150 ms later, so as not to come all at once. At least 25ms and at most ten years. The default is 5s.
+	// crashed; waiters then come up to 150 ms later, so as not to come all at once. At least 25ms, of which the margin takes a
+	// quarter, and at most ten years. The default is 5s.
 	KeyValidity time.Duration
 	// ExtendInterval is how often a lock that is held is extended. It must be below KeyValidity, and is cut to seven
-	// eighths of the trust window, which is KeyValidity less the margin of 5 % and 5ms. The default is half of KeyValidity.
+	// eighths of the trust window, which is KeyValidity less the margin of 5 % and 5ms. At least 10ms, or a twentieth of
+	// KeyValidity where that is less: the lock is kept no better by more than 20 extensions in a validity, and each is a
+	// request for each lock. The default is half of KeyValidity.
 	ExtendInterval time.Duration
-	// TryNextAfter is how long one node may take to answer before an attempt stops counting on it. What you set is kept. The
+	// TryNextAfter is how long one node may take to answer before an attempt stops counting on it. What you set is kept. At
+	// least 1ms, since with less a busy machine fails attempts that its server has granted; at most ten years. The
 	// default adapts: 1.5s, or four times the round trip that was measured where that is more, but never more than the trust window.
 	TryNextAfter time.Duration
 	// KeyMajority is N in "at least N of 2N-1 keys make a lock", at most 1024. With one server, 1 does the same for a third
@@ -51,6 +57,12 @@ const (
 	leastValidity   = 25 * time.Millisecond
 	mostValidity    = 10 * 365 * 24 * time.Hour
 	longestName     = 64 << 10
+
+	// minAttemptTimeout is the least that TryNextAfter may be.
+	minAttemptTimeout = time.Millisecond
+	// minExtendInterval is the least that ExtendInterval may be, or a part of KeyValidity where that is less.
+	minExtendInterval = 10 * time.Millisecond
+	minExtendPart     = 20
 
 	// leastPatience is what the default of TryNextAfter does not go below. Giving up on a node early gains nothing while
 	// nobody else could answer in its place, and a second's round trip must be survived when it comes without warning.
@@ -91,12 +103,17 @@ func (d drift) intervalOf(validity, wanted time.Duration) time.Duration {
 	return min(wanted, window-window/8)
 }
 
-// checkValidity tells what is wrong with a validity that was given.
-func checkValidity(what string, validity time.Duration) error {
-	if validity < leastValidity || validity > mostValidity {
-		return fmt.Errorf("ctxlock: %s is %v, not from %v (its margin needs that much) to %v", what, validity, leastValidity, mostValidity)
+// checkSpan tells what is wrong with a duration that was given.
+func checkSpan(what string, d, least, most time.Duration) error {
+	if err := bounds.Check(what, d, least, most); err != nil {
+		return fmt.Errorf("ctxlock: %w", err)
 	}
 	return nil
+}
+
+// checkValidity tells what is wrong with a validity that was given.
+func checkValidity(what string, validity time.Duration) error {
+	return checkSpan(what, validity, leastValidity, mostValidity)
 }
 
 // wholeMilliseconds rounds up: servers count whole milliseconds, and a key must never live shorter than its holder thinks.
@@ -132,13 +149,30 @@ func (o LockerOption) settledWith(d drift) (LockerOption, error) {
 	if o.KeyValidity == 0 {
 		o.KeyValidity = defaultValidity
 	}
-	o.KeyValidity = wholeMilliseconds(o.KeyValidity)
-	if err := checkValidity("KeyValidity", o.KeyValidity); err != nil {
+	if err := o.checkDurations(); err != nil {
 		return o, err
 	}
-	if o.ExtendInterval >= o.KeyValidity {
-		return o, fmt.Errorf("ctxlock: ExtendInterval %v is not below KeyValidity %v", o.ExtendInterval, o.KeyValidity)
-	}
+	o.KeyValidity = wholeMilliseconds(o.KeyValidity)
 	o.ExtendInterval = d.intervalOf(o.KeyValidity, o.ExtendInterval)
 	return o, nil
+}
+
+// checkDurations finds durations that are too short or too long. Zero is the default.
+func (o *LockerOption) checkDurations() error {
+	if err := checkValidity("KeyValidity", o.KeyValidity); err != nil {
+		return err
+	}
+	if o.ExtendInterval >= o.KeyValidity {
+		return fmt.Errorf("ctxlock: ExtendInterval %v is not below KeyValidity %v", o.ExtendInterval, o.KeyValidity)
+	}
+	if o.ExtendInterval != 0 {
+		least := min(minExtendInterval, o.KeyValidity/minExtendPart)
+		if err := checkSpan("ExtendInterval", o.ExtendInterval, least, o.KeyValidity-1); err != nil {
+			return err
+		}
+	}
+	if o.TryNextAfter != 0 {
+		return checkSpan("TryNextAfter", o.TryNextAfter, minAttemptTimeout, mostValidity)
+	}
+	return nil
 }

@@ -39,7 +39,7 @@ func TestSettledLeavesRoomForAnExtension(t *testing.T) {
 	for _, validity := range []time.Duration{
 		0, leastValidity, leastValidity + 1, 26 * time.Millisecond, time.Second, time.Second + 1, 5 * time.Second, time.Hour, mostValidity,
 	} {
-		for _, interval := range []time.Duration{0, 1, validity / 2, validity - 1} {
+		for _, interval := range []time.Duration{0, min(minExtendInterval, validity/minExtendPart), validity / 2, validity - 1} {
 			o, err := LockerOption{KeyValidity: validity, ExtendInterval: max(0, interval)}.settled()
 			if err != nil {
 				t.Errorf("%v, %v: %v", validity, interval, err)

@@ -103,16 +103,21 @@ func after(pause time.Duration) ctxlock.RetryPolicy {
 func badPolicies() map[string]ctxlock.RetryPolicy {
 	good := ctxlock.RetryFixed(time.Second)
 	return map[string]ctxlock.RetryPolicy{
-		"RetryFixed: 0s":             ctxlock.RetryFixed(0),
-		"RetryFixed: -1ms":           ctxlock.SleepThrough(ctxlock.LimitRetries(1, ctxlock.RetryFixed(-ms))),
-		"RetryLinear: -1s":           ctxlock.RetryLinear(-time.Second, time.Second),
-		"RetryLinear: 0s":            ctxlock.LimitRetryTime(time.Second, ctxlock.RetryLinear(time.Second, 0)),
-		"RetryExponential: 0s":       ctxlock.RetryExponential(0, time.Second),
-		"RetryExponential: -1s":      ctxlock.RetryExponential(time.Second, -time.Second),
-		"LimitRetries: -1":           ctxlock.LimitRetryTime(time.Second, ctxlock.LimitRetries(-1, good)),
-		"LimitRetryTime: -1ns":       ctxlock.LimitRetries(1, ctxlock.LimitRetryTime(-1, good)),
-		"SleepThrough: nil policy":   ctxlock.SleepThrough(nil),
-		"LimitRetryTime: nil policy": ctxlock.LimitRetries(1, ctxlock.LimitRetryTime(1, nil)),
-		"nil RetryFunc":              ctxlock.RetryFunc(nil),
+		"RetryFixed: pause is 0s":                                         ctxlock.RetryFixed(0),
+		"RetryFixed: pause is -1ms":                                       ctxlock.SleepThrough(ctxlock.LimitRetries(1, ctxlock.RetryFixed(-ms))),
+		"RetryFixed: pause is 500ns: did you mean 500*time.Millisecond?":  ctxlock.RetryFixed(500),
+		"RetryLinear: step is -1s":                                        ctxlock.RetryLinear(-time.Second, time.Second),
+		"RetryLinear: most is 0s":                                         ctxlock.LimitRetryTime(time.Second, ctxlock.RetryLinear(time.Second, 0)),
+		"RetryLinear: step is 100ns: did you mean 100*time.Millisecond?":  ctxlock.RetryLinear(100, time.Second),
+		"RetryExponential: first is 0s":                                   ctxlock.RetryExponential(0, time.Second),
+		"RetryExponential: most is -1s":                                   ctxlock.RetryExponential(time.Second, -time.Second),
+		"RetryExponential: most is 30ns: did you mean 30*time.Second?":    ctxlock.RetryExponential(time.Second, 30),
+		"RetryExponential: first is 999.999µs: it has to be at least 1ms": ctxlock.RetryExponential(ms-1, time.Second),
+		"LimitRetries: -1":                                                ctxlock.LimitRetryTime(time.Second, ctxlock.LimitRetries(-1, good)),
+		"LimitRetryTime: most is 30ns: did you mean 30*time.Second?":      ctxlock.LimitRetryTime(30, good),
+		"LimitRetryTime: most is -1ns":                                    ctxlock.LimitRetries(1, ctxlock.LimitRetryTime(-1, good)),
+		"SleepThrough: nil policy":                                        ctxlock.SleepThrough(nil),
+		"LimitRetryTime: nil policy":                                      ctxlock.LimitRetries(1, ctxlock.LimitRetryTime(1, nil)),
+		"nil RetryFunc":                                                   ctxlock.RetryFunc(nil),
 	}
 }

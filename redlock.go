@@ -20,8 +20,8 @@ type RedlockOption struct {
 	// DriftFactor is the part of a validity that is left unused because clocks run at different rates; 5ms are added to it. At
 	// most 0.5. Default: 0.05. (Redsync's is 0.01.)
 	DriftFactor float64
-	// TimeoutFactor is how long one node may take to answer, as a part of KeyValidity, in place of TryNextAfter; below 1.
-	// Default: TryNextAfter's. (Redsync's is 0.05.)
+	// TimeoutFactor is how long one node may take to answer, as a part of KeyValidity, in place of TryNextAfter; below 1, and
+	// so large that it makes 1ms at least. Default: TryNextAfter's. (Redsync's is 0.05.)
 	TimeoutFactor float64
 	// DelayedRestart keeps a node from being counted on for a lock that is not held yet until a validity has passed since it lost its data: since
 	// it was restarted (which INFO tells, so the user needs permission for that), or emptied while this Locker was connected with tracking. By then
@@ -70,9 +70,9 @@ func (o RedlockOption) settled() (LockerOption, drift, error) {
 	case describesServer(o.ClientOption):
 		return fail("RedlockOption has both a ClientOption and Nodes: what it says belongs in each of Nodes")
 	case !(o.DriftFactor >= 0 && o.DriftFactor <= 0.5): // nor NaN
-		return fail("DriftFactor is %v, not from 0 to 0.5", o.DriftFactor)
+		return fail("DriftFactor is %v, not from 0 to 0.5%s", o.DriftFactor, percent(o.DriftFactor, 0.5))
 	case !(o.TimeoutFactor >= 0 && o.TimeoutFactor < 1):
-		return fail("TimeoutFactor is %v, not from 0 to below 1", o.TimeoutFactor)
+		return fail("TimeoutFactor is %v, not from 0 to below 1%s", o.TimeoutFactor, percent(o.TimeoutFactor, 1))
 	case o.TimeoutFactor > 0 && o.TryNextAfter > 0:
 		return fail("RedlockOption has both TimeoutFactor and TryNextAfter")
 	}
@@ -89,9 +89,21 @@ func (o RedlockOption) settled() (LockerOption, drift, error) {
 		return LockerOption{}, 0, err
 	}
 	if o.TimeoutFactor > 0 {
-		settled.TryNextAfter = max(1, scale(settled.KeyValidity, o.TimeoutFactor))
+		settled.TryNextAfter = scale(settled.KeyValidity, o.TimeoutFactor)
+		if settled.TryNextAfter < minAttemptTimeout {
+			return fail("TimeoutFactor is %v, which of KeyValidity %v makes %v: it has to make %v at least",
+				o.TimeoutFactor, settled.KeyValidity, settled.TryNextAfter, minAttemptTimeout)
+		}
 	}
 	return settled, d, nil
+}
+
+// percent asks about a factor that would be in bounds if it had been meant as a percentage.
+func percent(factor, below float64) string {
+	if factor >= 1 && factor/100 < below {
+		return fmt.Sprintf(": did you mean %v?", factor/100)
+	}
+	return ""
 }
 
 // describesServer tells whether somebody has described a server where that has no effect.

@@ -67,14 +67,20 @@ func checkPolicy(p RetryPolicy) error {
 }
 
 // pausing is a policy that tries again for ever, after pauses that after works out. Acquire refuses one with a bad value.
-func pausing(name string, values []time.Duration, after func(Attempt) time.Duration) RetryPolicy {
+func pausing(values []namedPause, after func(Attempt) time.Duration) RetryPolicy {
 	p := policy{retry: func(a Attempt) Retry { return Retry{Again: true, After: after(a)} }}
-	for i, v := range values {
-		if v <= 0 && p.err == nil {
-			p.err = fmt.Errorf("ctxlock: %s: %v, argument %d, is not a pause: it has to be longer than 0", name, v, i+1)
+	for _, v := range values {
+		if p.err == nil {
+			p.err = checkSpan(v.name, v.pause, leastPause, math.MaxInt64)
 		}
 	}
 	return p
+}
+
+// namedPause is an argument of a policy, with what errors call it.
+type namedPause struct {
+	name  string
+	pause time.Duration
 }
 
 // NoRetry makes one attempt and gives up.
@@ -82,23 +88,24 @@ func NoRetry() RetryPolicy {
 	return policy{retry: func(Attempt) Retry { return Retry{} }}
 }
 
-// RetryFixed pauses for the same time, which must be positive, after each attempt.
+// RetryFixed pauses for the same time after each attempt. It must be 1ms or more, as all pauses of these policies: with less a
+// server would be asked without end.
 func RetryFixed(pause time.Duration) RetryPolicy {
-	return pausing("RetryFixed", []time.Duration{pause}, func(Attempt) time.Duration { return pause })
+	return pausing([]namedPause{{"RetryFixed: pause", pause}}, func(Attempt) time.Duration { return pause })
 }
 
 // RetryLinear pauses for step after the first attempt, for twice that after the second, and so on, but never longer than most.
-// Both must be positive.
+// Both must be 1ms or more.
 func RetryLinear(step, most time.Duration) RetryPolicy {
-	return pausing("RetryLinear", []time.Duration{step, most}, func(a Attempt) time.Duration {
+	return pausing([]namedPause{{"RetryLinear: step", step}, {"RetryLinear: most", most}}, func(a Attempt) time.Duration {
 		return clampPause(float64(step)*float64(a.Number), most)
 	})
 }
 
 // RetryExponential pauses for a time drawn from the upper half of a span, so that those who failed together come apart. The span is
-// first after the first attempt, doubles with each, and is never longer than most. Both must be positive.
+// first after the first attempt, doubles with each, and is never longer than most. Both must be 1ms or more.
 func RetryExponential(first, most time.Duration) RetryPolicy {
-	return pausing("RetryExponential", []time.Duration{first, most}, func(a Attempt) time.Duration {
+	return pausing([]namedPause{{"RetryExponential: first", first}, {"RetryExponential: most", most}}, func(a Attempt) time.Duration {
 		span := clampPause(math.Ldexp(float64(first), min(a.Number-1, 64)), most)
 		return span/2 + time.Duration(a.Random*float64(span-span/2))
 	})
@@ -122,12 +129,14 @@ func LimitRetries(retries int, p RetryPolicy) RetryPolicy {
 	return limited
 }
 
-// LimitRetryTime gives up when the next attempt would come later than this after the call began, and goes by p until then. A negative
-// time is an error of Acquire, as is a nil p. A deadline of the context does more: it cuts short a pause or an attempt under way.
+// LimitRetryTime gives up when the next attempt would come later than this after the call began, and goes by p until then. Zero is
+// NoRetry; a negative time, and one below 1ms, is an error of Acquire, as is a nil p. A deadline of the context does more: it cuts short a pause or an attempt under way.
 func LimitRetryTime(most time.Duration, p RetryPolicy) RetryPolicy {
 	limited := limit("LimitRetryTime", p, func(a Attempt, r Retry) bool { return max(r.After, 0) > most-a.Elapsed })
-	if most < 0 {
-		limited.err = fmt.Errorf("ctxlock: LimitRetryTime: %v is negative", most)
+	if most != 0 && p != nil {
+		if err := checkSpan("LimitRetryTime: most", most, leastPause, math.MaxInt64); err != nil {
+			limited.err = err
+		}
 	}
 	return limited
 }

@@ -42,9 +42,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/internal/bounds"
 )
 
 // ErrStale is found, with errors.Is, in every *StaleError.
@@ -86,7 +89,8 @@ type Resource struct {
 	Client valkey.Client
 	// Key is the key that is guarded. Not empty.
 	Key string
-	// Keep is how long the last token is remembered after the last call that passed, in whole milliseconds, rounded up. It is for
+	// Keep is how long the last token is remembered after the last call that passed, in whole milliseconds, rounded up. Less
+	// than 1ms is an error: it would be forgotten before anybody could come late. It is for
 	// resources that come and go by the million. It is safe where no writer comes back from a pause that was longer, and takes
 	// the protection from those that do; hours are cheap. All writers should use the same. Default: for ever.
 	Keep time.Duration
@@ -160,6 +164,8 @@ func (r *Resource) check(ctx context.Context) error {
 		return errors.New("fence: empty key")
 	case r.Keep < 0:
 		return r.failed(fmt.Errorf("negative Keep: %v", r.Keep))
+	case r.Keep != 0 && r.Keep < time.Millisecond:
+		return r.failed(bounds.Check("Keep", r.Keep, time.Millisecond, math.MaxInt64))
 	case ctx == nil:
 		return r.failed(errors.New("no context"))
 	case ctx.Err() != nil:

@@ -301,7 +301,7 @@ var _ = Describe("A resource", func() {
 		brief.Keep = math.MaxInt64
 		Expect(brief.Check(bg(), 7)).To(Succeed())
 		Expect(left()).To(BeNumerically(">", int64(1)<<42))
-		brief.Keep = 1 // rounded up to a millisecond
+		brief.Keep = time.Millisecond + 1 // rounded up to two
 		Expect(brief.Check(bg(), 7)).To(Succeed())
 		Eventually(seen).Should(BeZero())
 		Expect(r.Check(bg(), 1)).To(Succeed())
@@ -339,9 +339,10 @@ var _ = Describe("A resource", func() {
 		var noContext context.Context
 		calls := s.Commands()
 		for want, call := range map[string]func() error{
-			"no client":     func() error { return (&fence.Resource{Key: "k"}).Check(bg(), 1) },
-			"empty key":     func() error { return (&fence.Resource{Client: r.Client}).Check(bg(), 1) },
-			"Keep":          func() error { return (&fence.Resource{Client: r.Client, Key: "k", Keep: -1}).Check(bg(), 1) },
+			"no client": func() error { return (&fence.Resource{Key: "k"}).Check(bg(), 1) },
+			"empty key": func() error { return (&fence.Resource{Client: r.Client}).Check(bg(), 1) },
+			"Keep":      func() error { return (&fence.Resource{Client: r.Client, Key: "k", Keep: -1}).Check(bg(), 1) },
+			"Keep is 60ns: did you mean 60*time.Second?": func() error { return (&fence.Resource{Client: r.Client, Key: "k", Keep: 60}).Check(bg(), 1) },
 			"no context":    func() error { return r.Check(noContext, 1) },
 			"0 is no token": func() error { return r.Check(bg(), 0) },
 			"-1 is no":      func() error { return r.Check(bg(), -1) },
