@@ -33,8 +33,8 @@ type AcquireOption struct {
 	// 4 KiB, without line breaks. Default: none.
 	Value string
 	// ValueFunc makes the whole owner value, for each attempt a new one: non-empty, at most 4 KiB, without line breaks, and
-	// never the same twice, since servers tell holders apart by nothing else. Its error ends the call. AcquireAll calls it from
-	// several goroutines at once. It goes without Value. Waiters tell by the owner value's beginning whose it is, and look more often at locks of unknown kind. Default: the Locker makes it.
+	// never the same twice, since servers tell holders apart by nothing else. Its error ends the call. It is called on the
+	// caller's goroutine, so a panic is the caller's to recover, and leaves nothing taken. It goes without Value. Waiters tell by the owner value's beginning whose it is, and look more often at locks of unknown kind. Default: the Locker makes it.
 	ValueFunc func() (string, error)
 	// Metadata is kept beside the owner value on the servers, in the same key after a line break, for as long as the lock is held.
 	// Anything of at most 64 KiB; it travels with each extension, so keep it short. Default: none.
@@ -57,7 +57,7 @@ type AcquireOption struct {
 	// wait goes on. The lock then survives the loss of a primary if one of these takes over; extensions are not waited for. Default: 0.
 	Replicas int
 	// OnError is called with the error of each extension that failed, and at last with the *LostError if the lock is lost. Calls come
-	// one at a time, on a goroutine of their own. Default: not called.
+	// one at a time, on a goroutine of their own, where a panic ends the program as in any goroutine. Default: not called.
 	OnError func(error)
 }
 

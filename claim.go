@@ -57,10 +57,15 @@ type setback struct {
 func (k *locker) claimClean(ctx context.Context, name string, how manner) (*holding, setback) {
 	began := k.now()
 	l, back := k.claim(ctx, name, how)
-	if l == nil && (back.remains && k.sweepName(ctx, name) || k.sweptSince(name, back, began)) {
+	if l == nil && k.cleared(ctx, name, back, began) {
 		return k.claim(ctx, name, how)
 	}
 	return l, back
+}
+
+// cleared tells whether all that a claim has met was the own, and is gone now.
+func (k *locker) cleared(ctx context.Context, name string, back setback, began time.Duration) bool {
+	return back.remains && k.sweepName(ctx, name) || k.sweptSince(name, back, began)
 }
 
 // sweptSince tells whether what a claim has met may be a place in the queue that was given up and is gone: a lock is passed on to such a place

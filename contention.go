@@ -26,7 +26,7 @@ type Contention struct {
 	// had left to live when it was looked at, or this Locker's KeyValidity (at least 1s) if that is less. It is for locks whose keys are all on one node: with NewRedlock, and KeyMajority above 1 in
 	// a cluster, every try asks. Only ErrNotLocked comes from memory; a lock is always taken on the server. Default: every try asks.
 	TryFromMemory bool
-	// OnFallback is called once, on a goroutine of its own, with the reason, if there can be no queues because the servers or the user's permissions do not allow what they
+	// OnFallback is called once, on a goroutine of its own (where a panic ends the program), with the reason, if there can be no queues because the servers or the user's permissions do not allow what they
 	// need, or because there is no tracking: usually when the Locker is made, or when permissions are taken away. The rest works as with NoQueue. Default: not called.
 	OnFallback func(error)
 }

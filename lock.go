@@ -255,7 +255,7 @@ func (l *Lock) Extend(ctx context.Context, d time.Duration) error {
 // tells onError, which may be nil, of each extension that fails, and of the loss, as AcquireOption.OnError does. On a lock that is extended
 // anyway it does the latter, and stop does not change that it is extended.
 //
-// stop returns when no extension and no call of onError is under way any more, or will be on this account. The lock is not released;
+// stop returns when no extension and no call of onError is under way any more, or will be on this account. onError is called on a goroutine of its own, where a panic ends the program. The lock is not released;
 // unless somebody else keeps it, it runs out. stop may be called many times, from many goroutines, and after the lock has ended; but not by onError itself, which
 // it would wait for. It waits no longer than the lock is believed in, and for onError to return. On a nil Lock nothing happens.
 func (l *Lock) KeepExtended(onError func(error)) (stop func()) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,8 +24,11 @@ type nodes struct {
 	end  context.CancelFunc
 	work sync.WaitGroup // those that are still connecting
 
-	mu     sync.Mutex
-	events func(store.Event) // under mu, as is every change of a node's store
+	tried chan firstTry // has room for all that is sent
+
+	mu      sync.Mutex
+	opening bool              // the call that makes the locker has not returned; under mu
+	events  func(store.Event) // under mu, as is every change of a node's store
 }
 
 // node is one of them. Until it is connected, everything that is asked of it fails.
@@ -46,9 +50,9 @@ var errConnecting error = unsent{errors.New("still connecting")}
 
 // openNodes connects to as many nodes as it takes.
 func openNodes(option RedlockOption, settled LockerOption, d drift) (*nodes, error) {
-	n := &nodes{prefix: settled.KeyPrefix}
+	n := &nodes{prefix: settled.KeyPrefix, opening: true}
+	n.tried = make(chan firstTry, 2*len(option.Nodes)) // two of each: its first attempt, and a panic in a later one
 	n.life, n.end = context.WithCancel(context.Background())
-	tried := make(chan *node, len(option.Nodes))
 	for _, client := range option.Nodes {
 		nodeOption := settled
 		nodeOption.ClientOption = client
@@ -58,22 +62,58 @@ func openNodes(option RedlockOption, settled LockerOption, d drift) (*nodes, err
 			one.restart = newRestartGuard(settled.KeyValidity)
 		}
 		n.all = append(n.all, one)
-		n.work.Go(func() { n.connect(one, nodeOption, d, tried) })
+		n.work.Go(func() { n.connect(one, nodeOption, d) })
 	}
-	if err := n.awaitMajority(tried, int(settled.KeyMajority)); err != nil {
+	ended, err := n.awaitMajority(int(settled.KeyMajority))
+	if ended == nil {
+		ended = n.opened()
+	}
+	if err != nil || ended != nil {
 		n.Close()
+	}
+	if ended != nil {
+		ended()
+	}
+	if err != nil {
 		return nil, err
 	}
 	return n, nil
 }
 
-// awaitMajority waits for the first attempts to connect. It fails if they cannot make a majority any more.
-func (n *nodes) awaitMajority(tried <-chan *node, majority int) error {
+// firstTry is a first attempt to connect to a node, which has failed if that has no store.
+type firstTry struct {
+	*node
+	ended func() // repeats the panic, or runtime.Goexit, of a ClientBuilder; nil if there was none
+}
+
+// opened is for the call that makes the locker, which is about to return. It gives what repeats a panic that it has not heard of.
+func (n *nodes) opened() (ended func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.opening = false
+	for {
+		select {
+		case one := <-n.tried:
+			if one.ended != nil {
+				return one.ended
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// awaitMajority waits for the first attempts to connect. It fails if they cannot make a majority any more. ended is that of the
+// first attempt that has one.
+func (n *nodes) awaitMajority(majority int) (ended func(), err error) {
 	connected, failed := 0, 0
 	var grace <-chan time.Time
 	for over := false; connected+failed < len(n.all) && !over; {
 		select {
-		case one := <-tried:
+		case one := <-n.tried:
+			if one.ended != nil {
+				return one.ended, nil
+			}
 			if one.store.Load() != nil {
 				connected++
 			} else {
@@ -89,7 +129,7 @@ func (n *nodes) awaitMajority(tried <-chan *node, majority int) error {
 		}
 	}
 	if connected >= majority {
-		return nil
+		return nil, nil
 	}
 	none := &QuorumError{Needed: majority}
 	for _, one := range n.all {
@@ -99,14 +139,14 @@ func (n *nodes) awaitMajority(tried <-chan *node, majority int) error {
 		}
 		none.Nodes = append(none.Nodes, said)
 	}
-	return fmt.Errorf("ctxlock: connecting: %w", none)
+	return nil, fmt.Errorf("ctxlock: connecting: %w", none)
 }
 
 // connect tries to connect to a node until that succeeds, or the store is closed. It reports its first attempt.
-func (n *nodes) connect(one *node, option LockerOption, d drift, tried chan<- *node) {
+func (n *nodes) connect(one *node, option LockerOption, d drift) {
 	pause := backoff{first: leastReconnect, most: mostReconnect}
 	for first := true; ; first = false {
-		s, err := openValkeyWithin(n.life, option, d)
+		s, err := n.open(one, option, d)
 		if err == nil {
 			n.meet(one, s)
 			n.connected(one, s)
@@ -115,7 +155,7 @@ func (n *nodes) connect(one *node, option LockerOption, d drift, tried chan<- *n
 			one.fault.Store(&err)
 		}
 		if first {
-			tried <- one
+			n.tried <- firstTry{node: one}
 		}
 		if err == nil {
 			return
@@ -128,6 +168,35 @@ func (n *nodes) connect(one *node, option LockerOption, d drift, tried chan<- *n
 			return
 		}
 	}
+}
+
+var errBuilderEnded = errors.New("ClientBuilder ended its goroutine")
+
+// open connects once, on a goroutine that a ClientBuilder may end. If it does, or panics, that is repeated by the call that makes the
+// locker, as long as that has not returned.
+func (n *nodes) open(one *node, option LockerOption, d drift) (s *valkeyStore, err error) {
+	err = errBuilderEnded
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		returned := false
+		defer func() {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if returned || !n.opening { // nobody is there to repeat a panic, so it goes on
+				return
+			}
+			ended := runtime.Goexit
+			if v := recover(); v != nil {
+				ended = func() { panic(v) }
+			}
+			n.tried <- firstTry{one, ended}
+		}()
+		s, err = openValkeyWithin(n.life, option, d)
+		returned = true
+	}()
+	<-done
+	return s, err
 }
 
 // meet finds out about a node what is to be compared with later.

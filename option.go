@@ -14,7 +14,8 @@ import (
 // meanings, so that one converts to the other. The zero value of each field is its default. NewLocker works on a copy.
 type LockerOption struct {
 	// ClientBuilder builds the client from the ClientOption that it is given, which carries what tracking needs. A client
-	// that was built from anything else brings no invalidations; the Locker notices and polls. Nil means valkey.NewClient.
+	// that was built from anything else brings no invalidations; the Locker notices and polls. A panic in it is that of the call
+	// which makes the Locker. Nil means valkey.NewClient.
 	ClientBuilder func(option valkey.ClientOption) (valkey.Client, error)
 	// KeyPrefix is the first part of every key: prefix:i:name; beside it, while somebody waits, the queue prefix:Z:{prefix:0:name}, the list of who waits
 	// with the letter Q, and, where there is no queue, the wake key with W; counters of fencing tokens, T, live an hour longer. Names that
@@ -24,7 +25,8 @@ type LockerOption struct {
 	// ClientOption is what the client is built from: addresses, user, TLS, Sentinel or Cluster. The Locker needs one
 	// pipelined connection for each node and talks to primaries, so it sets PipelineMultiplex, BlockingPipeline,
 	// DisableAutoPipelining, AlwaysPipelining, DisableRetry, SendToReplicas, ClientTrackingOptions and OnInvalidations on its copy (an
-	// OnInvalidations of yours is called as well); a Dialer.KeepAlive of zero becomes 2s. With DisableCache there is no tracking, and the Locker polls: see NewLocker.
+	// OnInvalidations of yours is called as well); functions of yours in it are called by the client, on goroutines of its own, where a
+	// panic ends the program; a Dialer.KeepAlive of zero becomes 2s. With DisableCache there is no tracking, and the Locker polls: see NewLocker.
 	ClientOption valkey.ClientOption
 	// KeyValidity is how long a key lives without being extended, and so how long a lock stays taken after its holder has
 	// crashed; waiters then come up to 150 ms later, so as not to come all at once. At least 25ms, of which the margin takes a

@@ -10,7 +10,9 @@ import (
 // RedlockOption configures a Locker on independent servers: see NewRedlock. The zero value of each field but Nodes is its default.
 type RedlockOption struct {
 	// LockerOption is as for NewLocker, but for two of its fields: there is one ClientOption for each of Nodes, so its own must be
-	// zero, and KeyMajority follows from their number, so it is zero or that. ClientBuilder is called for each node.
+	// zero, and KeyMajority follows from their number, so it is zero or that. ClientBuilder is called for each node, all at once, and
+	// again when a node could not be connected to. A panic in it is that of NewRedlock, if that has not returned; later it ends the
+	// program, as in any goroutine.
 	LockerOption
 	// Contention is as for New; there are no queues with independent nodes.
 	Contention

@@ -12,7 +12,8 @@ import (
 // SleepThrough that nothing but time ends a pause. They go by what they are given and keep nothing, so one value may serve any number
 // of calls at once. RetryFunc makes a policy of a function.
 type RetryPolicy interface {
-	// Retry says what to do after an attempt that failed. It must not block.
+	// Retry says what to do after an attempt that failed. It must not block. It is called on the caller's goroutine, so a
+	// panic is the caller's to recover, and leaves nothing taken.
 	Retry(Attempt) Retry
 }
 

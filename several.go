@@ -167,23 +167,58 @@ func (g *gathering) together(ctx context.Context, first int) (*bundle, int, erro
 			return nil, first, g.blame(ctx, b, first, errs[first])
 		}
 	}
-	var calls sync.WaitGroup
-	for i := range g.names {
-		if i != first {
-			calls.Go(func() {
-				taken[i], errs[i] = g.k.try(b, g.names[i], manner{terms: g.terms, force: g.mode == Force})
-				if errs[i] == nil {
-					errs[i] = b.joins(taken[i])
-				}
-			})
-		}
-	}
-	calls.Wait()
+	g.tryAll(b, first, taken, errs)
 	if missing := g.worst(errs); missing >= 0 {
 		return nil, missing, g.blame(ctx, b, missing, errs[missing])
 	}
 	b.members = taken
 	return b, -1, nil
+}
+
+// tryAll tries all names but first at once, and those again where only remains of the own were met.
+func (g *gathering) tryAll(b *bundle, first int, taken []*holding, errs []error) {
+	var names []int
+	for i := range g.names {
+		if i != first {
+			names = append(names, i)
+		}
+	}
+	again := g.tryThese(b, names, taken, errs)
+	g.tryThese(b, again, taken, errs)
+}
+
+// tryThese makes one attempt at each of some names, all at once, and gives those that are worth another. ValueFunc is called here,
+// on the caller's own goroutine, where it may panic.
+func (g *gathering) tryThese(b *bundle, names []int, taken []*holding, errs []error) (again []int) {
+	owners := make([]string, len(names))
+	for j, i := range names {
+		if owners[j], errs[i] = g.terms.owner(); errs[i] != nil {
+			errs[i] = store.Permanent(errs[i])
+			return nil
+		}
+	}
+	cleared := make([]bool, len(names))
+	var calls sync.WaitGroup
+	for j, i := range names {
+		calls.Go(func() { taken[i], cleared[j], errs[i] = g.tryOne(b, i, owners[j]) })
+	}
+	calls.Wait()
+	for j, i := range names {
+		if cleared[j] {
+			again = append(again, i)
+		}
+	}
+	return again
+}
+
+// tryOne makes one attempt at one name. cleared tells that what it has met was the own, and is gone.
+func (g *gathering) tryOne(b *bundle, i int, owner string) (l *holding, cleared bool, err error) {
+	k, name, began := g.k, g.names[i], g.k.now()
+	l, back := k.claim(b, name, manner{terms: g.terms, owner: owner, force: g.mode == Force})
+	if l == nil {
+		return nil, k.cleared(b, name, back, began), k.lastWord(b, name, back.err)
+	}
+	return l, false, b.joins(l)
 }
 
 // worst picks the error that says the most: one that waiting cannot mend before others. It gives -1 if there is none.

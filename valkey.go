@@ -65,9 +65,13 @@ func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valk
 	if build == nil {
 		build = valkey.NewClient
 	}
+	defer func() {
+		if s.client == nil {
+			s.tracker.close() // a client that fails to start may leave connections (valkey-go v1.0.79, cluster), as may a builder that panics
+		}
+	}()
 	client, err := build(s.tracker.prepare(option.ClientOption))
 	if err != nil {
-		s.tracker.close() // a client that fails to start may leave connections (valkey-go v1.0.79, cluster)
 		return nil, err
 	}
 	if client == nil {

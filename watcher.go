@@ -35,10 +35,16 @@ func (w *watcher) hear(err error) {
 }
 
 func (w *watcher) run() {
+	done := false
+	defer func() {
+		if !done { // tell has ended its goroutine (runtime.Goexit): what comes next has another
+			go w.run()
+		}
+	}()
 	for {
 		w.mu.Lock()
 		if len(w.pending) == 0 {
-			w.running = false
+			done, w.running = true, false
 			if w.idle != nil {
 				close(w.idle)
 				w.idle = nil
