@@ -87,26 +87,15 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 		}
 	}
 	l := k.newHolding(ctx, name, how.terms, how.owner, claiming)
-	if err := k.register(l); err != nil {
+	l.wakes, l.tries, l.waits = how.arm, how.try && k.fromMemory, how.waits
+	l.takes = how.force || how.terms.From != ""
+	l.claimOps(how, l.ops)
+	ops := l.ops
+	if err := k.register(l, k.patience.now()); err != nil {
 		l.end(err)
 		return nil, setback{err: err}
 	}
 	defer k.work.Done()
-	if how.arm {
-		l.wakes = true
-	}
-	l.tries, l.waits = how.try && k.fromMemory, how.waits
-	l.claimOps(how, l.ops)
-	if l.takes = how.force || how.terms.From != ""; l.takes {
-		k.mu.Lock()
-		k.outlive(l)
-		k.mu.Unlock()
-	}
-	ops := l.ops
-	patience := k.patience.now()
-	l.ends = k.now() + patience
-	l.fires = l.ends
-	l.timer = time.AfterFunc(patience, func() { l.expire() })
 	l.ask(ops)
 	l.confirm()
 

@@ -72,7 +72,8 @@ type contention struct {
 	swept  time.Duration // when what an own wait or attempt had left was last found to be gone
 }
 
-// place is where a wait stands in the queue. All but the ops is under k.mu.
+// place is where a wait stands in the queue. l does not change. ops, over, timed, watched and told belong to the goroutine of the
+// wait. All else is under k.mu: notifications need it, too.
 type place struct {
 	l    *holding
 	ops  []store.Op
