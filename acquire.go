@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/ctxlock/ctxlock/store"
 )
 
 // Mode is how Acquire goes about a lock that another holds.
@@ -120,7 +122,7 @@ type terms struct {
 // termsOf works out the terms of one call.
 func (k *locker) termsOf(option AcquireOption) (*terms, error) {
 	if err := option.check(); err != nil {
-		return nil, err
+		return nil, store.Permanent(err)
 	}
 	t := &terms{AcquireOption: option, validity: k.terms.validity, interval: k.terms.interval}
 	if option.ValueFunc != nil {
@@ -142,13 +144,15 @@ func (t *terms) owner() (string, error) {
 		return "", nil
 	}
 	value, err := t.ValueFunc()
-	if err != nil {
-		return "", fmt.Errorf("ctxlock: AcquireOption.ValueFunc: %w", err)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("ctxlock: AcquireOption.ValueFunc: %w", err)
+	case value == "":
+		err = errors.New("ctxlock: AcquireOption.ValueFunc gave an empty value")
+	default:
+		err = checkValue("AcquireOption.ValueFunc's value", value)
 	}
-	if value == "" {
-		return "", errors.New("ctxlock: AcquireOption.ValueFunc gave an empty value")
-	}
-	return value, checkValue("AcquireOption.ValueFunc's value", value)
+	return value, store.Permanent(err)
 }
 
 // Acquire is described at Locker.

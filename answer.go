@@ -197,8 +197,13 @@ func (a *answers) fail(op *store.Op, err error) {
 // notTheCallers is an error that wraps that of some other context, as that of dialing does, for which it must not be taken.
 type notTheCallers struct{ error }
 
-// As finds all that is in it, and Is finds nothing.
+// As finds all that is in it.
 func (e notTheCallers) As(target any) bool { return errors.As(e.error, target) }
+
+// Is finds ErrNoAnswer where a deadline has passed, and nothing else.
+func (e notTheCallers) Is(target error) bool {
+	return target == ErrNoAnswer && errors.Is(e.error, context.DeadlineExceeded)
+}
 
 func failAll(ops []store.Op, err error) {
 	for i := range ops {

@@ -37,7 +37,7 @@ func (l *holding) extend(ctx context.Context, validity time.Duration) error {
 		case <-answered:
 		case <-l.Context.Done():
 		case <-ctx.Done():
-			return fmt.Errorf("%w: the extension is not confirmed", ctxError(ctx, l.name, nil))
+			return fmt.Errorf("%w: the extension is not confirmed", unanswered(ctx, l.name))
 		}
 		k.mu.Lock()
 	}

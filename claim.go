@@ -12,7 +12,7 @@ import (
 
 var (
 	// errNoAnswer is what an attempt ends with when its time for an answer is over.
-	errNoAnswer = errors.New("no answer in time")
+	errNoAnswer = ErrNoAnswer
 	// errTooLate is for answers that came when the trust that they could give had already run out.
 	errTooLate = errors.New("the answer came too late to be of use")
 	// errOwnRemains is for a key that still has the owner value of an attempt of our own that was given up.
@@ -83,7 +83,7 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 	if how.owner == "" {
 		var err error
 		if how.owner, err = how.terms.owner(); err != nil {
-			return nil, setback{err: store.Permanent(err)}
+			return nil, setback{err: err}
 		}
 	}
 	l := k.newHolding(ctx, name, how.terms, how.owner, claiming)
@@ -406,8 +406,8 @@ func (k *locker) explain(ended error, l *holding, back setback, fault error, ops
 	switch {
 	case k.ended:
 		return ErrLockerClosed
-	case ended != nil && back.key == "" && fault != nil:
-		return fmt.Errorf("%w (%w)", ended, errNoAnswer)
+	case ended != nil && back.key == "" && (fault != nil || l.unanswered > 0):
+		return fmt.Errorf("%w (%w)", ended, errNoAnswer) // as unanswered does
 	case ended != nil:
 		return ended
 	case k.names != nil && l.count(mine) < k.majority:

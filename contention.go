@@ -57,11 +57,11 @@ type Options struct {
 func New(options Options) (Locker, error) {
 	option, err := options.LockerOption.settled()
 	if err != nil {
-		return nil, err
+		return nil, store.Permanent(err)
 	}
 	contention, err := options.Contention.settled()
 	if err != nil {
-		return nil, err
+		return nil, store.Permanent(err)
 	}
 	servers, err := openValkey(option, defaultDrift)
 	if err != nil {
@@ -79,11 +79,11 @@ func NewOnStore(s store.Store, options Options) (Locker, error) {
 	}
 	option, err := options.LockerOption.settled()
 	if err != nil {
-		return nil, err
+		return nil, store.Permanent(err)
 	}
 	contention, err := options.Contention.settled()
 	if err != nil {
-		return nil, err
+		return nil, store.Permanent(err)
 	}
 	return newLocker(s, option, contention, defaultDrift), nil
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/ctxlock/ctxlock/store"
 )
 
 // The errors that a caller decides by. Find them with errors.Is, both in what the calls of a Locker return and in
@@ -23,7 +25,25 @@ var (
 
 	// ErrLost is found in every *LostError.
 	ErrLost = errors.New("lock lost")
+
+	// ErrNoAnswer tells that a server has not answered in the time that it had, or before the caller's context ended: in the errors
+	// of attempts and extensions (LostError.Err, too), of Look, List, Lock.TTL and Lock.Release, and for single nodes in a
+	// *QuorumError. What was asked for may have been done all the same. An attempt without an answer is cleaned up after.
+	ErrNoAnswer = errors.New("no answer in time")
 )
+
+// IsPermanent tells whether err, from any call of this package, or one that it wraps, is permanent: neither waiting nor asking
+// again mends it, somebody has to change something. WithContext and other waits return such errors at once. Permanent are:
+//
+//   - what the server's rules forbid (NOPERM), keys of another type (WRONGTYPE), and commands that the server does not know,
+//     as far as there is no other way;
+//   - a *QuorumError if so many nodes have failed for good that the others are no majority;
+//   - names, options and contexts that are not allowed, and the errors of a ValueFunc;
+//   - ErrLockerClosed.
+//
+// Not permanent are ErrNotLocked, ErrNoAnswer, lost connections, servers that load, fail over, are read-only or out of memory, the
+// end of the caller's context, and nil.
+func IsPermanent(err error) bool { return store.IsPermanent(err) || errors.Is(err, ErrLockerClosed) }
 
 // Reason tells how a lock was lost.
 type Reason string

@@ -168,7 +168,7 @@ func (l *Lock) together(f func(i int, h *holding)) {
 // usable checks what calls that ask the servers need.
 func (l *Lock) usable(ctx context.Context) error {
 	if ctx == nil {
-		return errors.New("ctxlock: nil context")
+		return errNilContext
 	}
 	if err := l.Err(); err != nil {
 		return err
@@ -213,7 +213,7 @@ func (k *locker) ttl(ctx context.Context, l *holding) (time.Duration, error) {
 	case k.life.Err() != nil:
 		return 0, ErrLockerClosed
 	case ctx.Err() != nil:
-		return 0, ctxError(ctx, l.name, nil)
+		return 0, unanswered(ctx, l.name)
 	case failed > len(ops)-k.majority || len(left)+failed >= k.majority:
 		return 0, fmt.Errorf("ctxlock: %s: %w", quote(l.name), k.unread(l.name, ops))
 	}

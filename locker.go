@@ -259,9 +259,11 @@ func (k *locker) try(ctx context.Context, name string, how manner) (*holding, er
 	return l, nil
 }
 
+var errNilContext = store.Permanent(errors.New("ctxlock: nil context"))
+
 func checkCall(ctx context.Context, name string) error {
 	if ctx == nil {
-		return errors.New("ctxlock: nil context")
+		return errNilContext
 	}
 	return checkName(name)
 }
@@ -269,9 +271,9 @@ func checkCall(ctx context.Context, name string) error {
 func checkName(name string) error {
 	switch {
 	case name == "":
-		return errors.New("ctxlock: empty name")
+		return store.Permanent(errors.New("ctxlock: empty name"))
 	case len(name) > longestName:
-		return fmt.Errorf("ctxlock: name of %d bytes is longer than %d", len(name), longestName)
+		return store.Permanent(fmt.Errorf("ctxlock: name of %d bytes is longer than %d", len(name), longestName))
 	}
 	return nil
 }
@@ -297,6 +299,11 @@ func ctxError(ctx context.Context, name string, last error) error {
 		err = fmt.Errorf("%w (last attempt: %w)", err, last)
 	}
 	return fmt.Errorf("ctxlock: %s: %w", quote(name), err)
+}
+
+// unanswered is ctxError for a call whose context has ended before the servers had answered.
+func unanswered(ctx context.Context, name string) error {
+	return fmt.Errorf("%w (%w)", ctxError(ctx, name, nil), errNoAnswer)
 }
 
 // onEvent takes hints from the store. It runs on the store's own goroutine and must not block it.

@@ -2,7 +2,6 @@ package ctxlock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -53,7 +52,7 @@ func (k *locker) Look(ctx context.Context, name string) (Status, error) {
 func (k *locker) List(ctx context.Context) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		if ctx == nil {
-			yield(Status{}, errors.New("ctxlock: nil context"))
+			yield(Status{}, errNilContext)
 			return
 		}
 		seen := make(map[string]struct{})
@@ -105,7 +104,7 @@ func (k *locker) scan(ctx context.Context, found func(keys []string) bool) error
 	case k.life.Err() != nil:
 		return ErrLockerClosed
 	case ctx.Err() != nil:
-		return ctxError(ctx, k.prefix, nil)
+		return unanswered(ctx, k.prefix)
 	}
 	return fmt.Errorf("ctxlock: the names under %s: %w", quote(k.prefix), err)
 }
@@ -157,7 +156,7 @@ func (k *locker) lookFor(ctx context.Context, names []string, skip func(error) b
 		case k.life.Err() != nil:
 			return nil, ErrLockerClosed
 		case ctx.Err() != nil:
-			return nil, ctxError(ctx, name, nil)
+			return nil, unanswered(ctx, name)
 		default:
 			return nil, fmt.Errorf("ctxlock: %s: %w", quote(name), err)
 		}

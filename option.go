@@ -8,6 +8,7 @@ import (
 	"github.com/valkey-io/valkey-go"
 
 	"github.com/ctxlock/ctxlock/internal/bounds"
+	"github.com/ctxlock/ctxlock/store"
 )
 
 // LockerOption configures a Locker. Its fields are those of valkeylock.LockerOption, under the same names and with the same
@@ -108,7 +109,7 @@ func (d drift) intervalOf(validity, wanted time.Duration) time.Duration {
 // checkSpan tells what is wrong with a duration that was given.
 func checkSpan(what string, d, least, most time.Duration) error {
 	if err := bounds.Check(what, d, least, most); err != nil {
-		return fmt.Errorf("ctxlock: %w", err)
+		return store.Permanent(fmt.Errorf("ctxlock: %w", err))
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/valkey-io/valkey-go"
+
+	"github.com/ctxlock/ctxlock/store"
 )
 
 // RedlockOption configures a Locker on independent servers: see NewRedlock. The zero value of each field but Nodes is its default.
@@ -43,11 +45,11 @@ type RedlockOption struct {
 func NewRedlock(option RedlockOption) (Locker, error) {
 	settled, d, err := option.settled()
 	if err != nil {
-		return nil, err
+		return nil, store.Permanent(err)
 	}
 	contention, err := option.Contention.settled()
 	if err != nil {
-		return nil, err
+		return nil, store.Permanent(err)
 	}
 	n, err := openNodes(option, settled, d)
 	if err != nil {

@@ -106,9 +106,9 @@ func (k *locker) gather(ctx context.Context, names []string, option AcquireOptio
 	case err != nil:
 		return nil, err
 	case ctx == nil:
-		return nil, errors.New("ctxlock: nil context")
+		return nil, errNilContext
 	case len(names) == 0:
-		return nil, errors.New("ctxlock: no names")
+		return nil, store.Permanent(errors.New("ctxlock: no names"))
 	}
 	seen := make(map[string]bool, len(names))
 	g := &gathering{k: k, terms: t, mode: option.Mode, pacing: pacing{policy: t.Retry, k: k, began: k.now()}}
@@ -123,7 +123,7 @@ func (k *locker) gather(ctx context.Context, names []string, option AcquireOptio
 		}
 	}
 	if len(g.names) > mostNames {
-		return nil, fmt.Errorf("ctxlock: %d names are more than %d", len(g.names), mostNames)
+		return nil, store.Permanent(fmt.Errorf("ctxlock: %d names are more than %d", len(g.names), mostNames))
 	}
 	slices.SortFunc(g.order, func(i, j int) int { return strings.Compare(g.names[i], g.names[j]) })
 	return g, nil
@@ -193,7 +193,6 @@ func (g *gathering) tryThese(b *bundle, names []int, taken []*holding, errs []er
 	owners := make([]string, len(names))
 	for j, i := range names {
 		if owners[j], errs[i] = g.terms.owner(); errs[i] != nil {
-			errs[i] = store.Permanent(errs[i])
 			return nil
 		}
 	}
