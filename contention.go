@@ -26,8 +26,13 @@ type Contention struct {
 	// had left to live when it was looked at, or this Locker's KeyValidity (at least 1s) if that is less. It is for locks whose keys are all on one node: with NewRedlock, and KeyMajority above 1 in
 	// a cluster, every try asks. Only ErrNotLocked comes from memory; a lock is always taken on the server. Default: every try asks.
 	TryFromMemory bool
-	// OnFallback is called once, on a goroutine of its own (where a panic ends the program), with the reason, if there can be no queues because the servers or the user's permissions do not allow what they
-	// need, or because there is no tracking: usually when the Locker is made, or when permissions are taken away. The rest works as with NoQueue. Default: not called.
+	// OnFallback is called, on a goroutine of its own (where a panic ends the program), with the reason why this
+	// Locker does without a queue, which the error joins to what waiters do instead: they are told by tracking, as with NoQueue, or poll where there is
+	// no tracking either. It is called once for a reason that stays: the servers or the user's permissions do not
+	// allow what is needed, or ClientOption or ClientBuilder leave no tracking; mostly when the Locker is made, or
+	// when permissions are taken away. And it is called once before that if the servers have not answered when the
+	// Locker is made: then they are asked again until they do, there is a queue as soon as they allow it, and that
+	// is not told. So there are two calls at most, one after the other. Default: not called.
 	OnFallback func(error)
 }
 

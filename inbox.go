@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,9 +21,12 @@ import (
 // which it hears of by tracking. It then has to look what happened, so that takes a round trip more.
 type inbox struct {
 	prefix   string // of keys
-	channels string // what the channels of all inboxes begin with
+	channels string // what the channels of all inboxes begin with; empty in a cluster
 	id       string // ends this one's
 	messages atomic.Bool
+	refused  atomic.Bool   // it may not subscribe, or not publish
+	used     atomic.Bool   // there may be entries in queues by now
+	turned   atomic.Bool   // messages has changed since
 	heard    chan struct{} // of one: a word from itself, to itself, came
 }
 
@@ -36,59 +40,105 @@ const (
 	leastResubscribe = 10 * time.Millisecond
 )
 
-// OpenQueue finds out whether there can be queues, and how waiters can be told.
+// OpenQueue finds out whether there can be queues, and how waiters can be told. What has no answer in time is found
+// out in the background.
 func (s *valkeyStore) OpenQueue(id string, denied func(error)) {
-	s.onDenied = denied
+	s.fallback.tell = denied
 	s.inbox.id = strings.TrimSuffix(strings.TrimPrefix(id, ownerMark), "/") // what the scripts make of an owner value
-	s.inbox.heard = make(chan struct{}, 1)
-	if !s.watching {
-		s.deny(errNoTracking)
-		return
-	}
-	ctx, cancel := context.WithTimeout(s.tracker.life, probeTime)
-	defer cancel()
 	if !s.cluster {
-		s.openInbox(ctx)
+		s.inbox.channels = s.inbox.prefix + channelMark
 	}
-	if err := s.rehearse(ctx); err != nil {
-		s.deny(err)
-		return
-	}
-	s.queues.Store(true)
-}
-
-var errNoTracking = errors.New("there is no client-side caching")
-
-// openInbox subscribes to the store's own channel, and goes on without if that is not allowed.
-func (s *valkeyStore) openInbox(ctx context.Context) {
-	s.inbox.channels = s.inbox.prefix + channelMark
-	first := make(chan error, 1)
-	var again atomic.Bool
+	s.inbox.heard = make(chan struct{}, 1)
+	opened := make(chan struct{})
 	s.topology.work.Go(func() {
-		s.listen(func(err error) {
-			switch {
-			case again.CompareAndSwap(false, true):
-				first <- err
-			case err != nil:
-				s.inbox.messages.Store(false)
-			default: // words may have been lost while it was not subscribed
-				s.tracker.send(store.Event{All: true})
-			}
-		})
-	})
-	select {
-	case err := <-first:
-		if err != nil {
+		select {
+		case <-s.found:
+		case <-s.tracker.life.Done():
 			return
 		}
-	case <-ctx.Done():
-		return
+		if reason := s.untracked.Load(); reason != nil {
+			s.deny(*reason)
+		} else {
+			s.openQueue()
+		}
+		close(opened)
+	})
+	if !s.await(opened, probeTime) && s.tracker.life.Err() == nil {
+		s.fallBack(s.noAnswer())
+	}
+}
+
+// openQueue opens the inbox, unless this is a cluster, and returns when it is known whether there are queues, or the store
+// is closed.
+func (s *valkeyStore) openQueue() {
+	if !s.cluster {
+		s.await(s.openInbox(), probeTime/2) // there are queues without messages, too
+	}
+	s.inbox.used.Store(true)
+	select {
+	case <-s.find(s.findQueues):
+	case <-s.tracker.life.Done():
+	}
+}
+
+// openInbox subscribes to the store's own channel, and does without if that is not allowed. The channel is closed when that
+// is known.
+func (s *valkeyStore) openInbox() (known <-chan struct{}) {
+	first := make(chan struct{}) // closed when it has subscribed, or may not
+	var once sync.Once
+	s.topology.work.Go(func() {
+		s.listen(func(err error) {
+			if err != nil {
+				s.inbox.refused.Store(true)
+				s.inbox.turn(false)
+			}
+			// Messages may have been lost while it was not subscribed; or none come any more.
+			s.tracker.send(store.Event{All: true})
+			once.Do(func() { close(first) })
+		})
+	})
+	return s.find(func(ctx context.Context) error {
+		select {
+		case <-first:
+			return s.hearMessages(ctx)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+}
+
+// hearMessages finds out whether a message to the inbox arrives there.
+func (s *valkeyStore) hearMessages(ctx context.Context) error {
+	if s.inbox.refused.Load() {
+		return nil
 	}
 	b := s.client.B()
-	if err := s.client.Do(ctx, b.Publish().Channel(s.inbox.channels+s.inbox.id).Message(selfWord).Build()).Error(); err != nil {
-		return
+	publish := b.Publish().Channel(s.inbox.channels + s.inbox.id).Message(selfWord).Build()
+	if err := s.client.Do(ctx, publish).Error(); err != nil {
+		s.inbox.refused.Store(isAnswer(err))
+		return err
 	}
-	s.inbox.messages.Store(within(hearingTime, s.inbox.heard))
+	if !within(hearingTime, s.inbox.heard) {
+		return errUnheard
+	}
+	if s.inbox.turn(true) {
+		s.tracker.send(store.Event{All: true}) // those who stand in queues are to stand there by messages
+	}
+	return nil
+}
+
+// errUnheard is for a message that was sent to the inbox and did not arrive: the subscription may just have been lost.
+var errUnheard = errors.New("a message to the own channel did not arrive")
+
+// turn has waiters told by messages from now on, or by touch. It tells whether some may stand in queues who are told in the
+// other way.
+func (b *inbox) turn(messages bool) bool {
+	turns := b.used.Load() && b.messages.Load() != messages
+	if turns {
+		b.turned.Store(true) // before the first entry of the new kind
+	}
+	b.messages.Store(messages)
+	return turns
 }
 
 // listen receives what comes to the inbox until the store is closed, or it turns out not to be allowed. It calls subscribed each time that it
@@ -126,7 +176,7 @@ func (s *valkeyStore) listen(subscribed func(error)) {
 // rehearse runs the scripts on keys that nobody uses, so that the server knows them before they matter, and what it does not allow is found
 // out: one holds, another waits and leaves, and the first lets go.
 func (s *valkeyStore) rehearse(ctx context.Context) error {
-	key := keyOf(s.inbox.prefix, 0, newID())
+	key := keyOf(s.inbox.prefix, 0, s.inbox.id) // the same each time: what a rehearsal without an answer left, the next clears
 	ask := func(owner string) []store.Op {
 		return []store.Op{{Key: key, Owner: owner, Validity: probeTime, Queue: queueKeyOf(s.inbox.prefix, key[len(s.inbox.prefix)+len(":0:"):]), Epoch: 1}}
 	}

@@ -85,6 +85,9 @@ type Locker interface {
 // It connects, for as long as ClientOption.Dialer.Timeout allows (5s by default) and no context ends sooner, and returns the
 // client's error if that fails. An option that contradicts itself is an error at once.
 //
+// It then asks the servers what they can do, for up to 2s. What they have not answered by then is asked again in the
+// background until they do, or the Locker is closed: until then the Locker polls, or does without a queue.
+//
 // A Locker keeps one connection for each node, and a few goroutines, whatever the number of locks.
 //
 // It is New with the default Contention: waiters stand in a queue on the server, where that is allowed.
@@ -187,14 +190,21 @@ func newLocker(s store.Store, option LockerOption, c Contention, d drift) *locke
 	k.life, k.endLife = context.WithCancel(context.Background())
 	s.Subscribe(k.onEvent)
 	if k.queue {
-		s.OpenQueue(k.id, func(err error) {
-			if c.OnFallback != nil {
-				c.OnFallback(fmt.Errorf("ctxlock: no queue, waiters are told by tracking: %w", err))
-			}
-		})
+		s.OpenQueue(k.id, func(err error) { k.fellBack(c.OnFallback, err) })
 	}
 	k.work.Go(k.upkeep)
 	return k
+}
+
+// fellBack tells what the locker does without, and why.
+func (k *locker) fellBack(tell func(error), err error) {
+	switch {
+	case tell == nil:
+	case k.store.Watches():
+		tell(fmt.Errorf("ctxlock: no queue, waiters are told by tracking: %w", err))
+	default:
+		tell(fmt.Errorf("ctxlock: no queue and no tracking, waiters poll: %w", err))
+	}
 }
 
 // now is the time on the monotonic clock.

@@ -56,7 +56,7 @@ func (s *valkeyStore) Scan(ctx context.Context, prefix string, found func(keys [
 	learned := make(chan struct{})
 	s.topology.work.Go(func() {
 		defer close(learned)
-		s.topology.learn(s.client)
+		s.topology.refresh(s.client)
 	})
 	select {
 	case <-learned:

@@ -205,7 +205,7 @@ func (s *speaker) openPlace(ctx context.Context) error {
 	}
 	// Where the lock goes from hand to hand, its key lives for so long that the first look comes in time.
 	timed := !k.contendedWithin(s.name, min(contendedFor, l.validity/4))
-	s.place = &place{l: l, ops: make([]store.Op, k.queuedKeys()), told: never, timed: timed}
+	s.place = &place{l: l, ops: make([]store.Op, max(1, k.queuedKeys())), told: never, timed: timed}
 	l.queueing.note = k.noteContention(s.name)
 	l.unanswered = 0
 	k.link(l)

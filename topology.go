@@ -47,16 +47,24 @@ func (t *topology) relearn(client valkey.Client) {
 		return
 	}
 	t.learned = time.Now()
-	t.work.Go(func() { t.learn(client) })
+	t.work.Go(func() { t.refresh(client) })
 }
 
-// learn asks a node of the cluster. Without an answer, or without permission, all stays as it was.
-func (t *topology) learn(client valkey.Client) {
+// refresh learns once, if there is an answer: the next that needs it asks again.
+func (t *topology) refresh(client valkey.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
 	defer cancel()
+	_ = t.learn(ctx, client)
+}
+
+// learn asks a node of the cluster. Without an answer, or without permission, all stays as it was, and its error says why.
+func (t *topology) learn(ctx context.Context, client valkey.Client) error {
 	ranges, err := client.Do(ctx, client.B().ClusterSlots().Build()).ToArray()
-	if err != nil || len(ranges) == 0 {
-		return
+	if err != nil {
+		return err
+	}
+	if len(ranges) == 0 {
+		return nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -65,13 +73,13 @@ func (t *topology) learn(client valkey.Client) {
 	for _, r := range ranges {
 		parts, err := r.ToArray() // first slot, last slot, primary, replicas
 		if err != nil || len(parts) < 3 {
-			return
+			return errStrange
 		}
 		first, err := parts[0].AsInt64()
 		last, err2 := parts[1].AsInt64()
 		node, err3 := parts[2].ToArray() // host, port, ...
 		if err != nil || err2 != nil || err3 != nil || len(node) < 2 || first < 0 || last >= clusterSlots {
-			return
+			return errStrange
 		}
 		lane := t.laneOf(fmt.Sprint(node[0].String(), node[1].String()))
 		host, _ := node[0].ToString()
@@ -84,6 +92,7 @@ func (t *topology) learn(client valkey.Client) {
 	}
 	t.lanes.Store(lanes)
 	t.primary = primary
+	return nil
 }
 
 // isPrimary tells whether a node, by its address, has keys of its own. Where that is not known, each does.

@@ -3,6 +3,7 @@ package ctxlock
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"maps"
 	"net"
 	"slices"
@@ -32,11 +33,12 @@ type tracker struct {
 	breaks  atomic.Int64                      // connections that broke, of each of which the client gives its word, soon after
 	closing atomic.Bool                       // the store is being closed
 	events  atomic.Pointer[func(store.Event)] // nil until somebody subscribes
-	dialed  chan struct{}                     // of one: a connection was made
+	probing atomic.Pointer[func(store.Event)] // is told as well; nil unless tracks runs
 
 	mu     sync.Mutex
 	closed bool                     // no more connections
 	open   map[*connection]struct{} // those that there are
+	dialed chan struct{}            // closed, and replaced, when a connection is made
 }
 
 // keepAlive is the Dialer.KeepAlive of clients for which none is set.
@@ -146,27 +148,22 @@ func (t *tracker) dialer(option valkey.ClientOption) func(context.Context, strin
 			own.Close()
 			return nil, unsent{valkey.ErrClosing}
 		}
-		select {
-		case t.dialed <- struct{}{}:
-		default:
-		}
 		return own, nil
 	}
 }
 
-// pause waits before something that failed is tried again: for a time, or until a connection is made by somebody
-// else. It reports false if the store is closed.
+// pause waits before something that failed is tried again: for a time, or until another request has connected. It reports
+// false if the store is closed.
 func (t *tracker) pause(d time.Duration) bool {
-	select {
-	case <-t.dialed: // made by what has just failed
-	default:
-	}
+	t.mu.Lock()
+	dialed := t.dialed
+	t.mu.Unlock()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-t.dialed:
+	case <-dialed:
 		return true
 	case <-t.life.Done():
 		return false
@@ -184,6 +181,8 @@ func (t *tracker) note(conn *connection) bool {
 		t.open = make(map[*connection]struct{})
 	}
 	t.open[conn] = struct{}{}
+	close(t.dialed)
+	t.dialed = make(chan struct{})
 	return true
 }
 
@@ -223,22 +222,33 @@ func (t *tracker) onInvalidations(messages []valkey.ValkeyMessage) {
 }
 
 func (t *tracker) send(event store.Event) {
+	if probing := t.probing.Load(); probing != nil {
+		(*probing)(event)
+	}
 	if events := t.events.Load(); events != nil {
 		(*events)(event)
 	}
 }
 
+var (
+	errCacheDisabled = errors.New("there is no client-side caching: ClientOption.DisableCache is set")
+	errNotPrepared   = errors.New("there is no client-side caching: ClientBuilder has built a client from " +
+		"another ClientOption than it was given, so the Locker is not told of changes")
+)
+
 // tracks finds out whether the client brings events. One that was not built from the prepared options does not: it has
-// tracking off, or in another mode, or calls somebody else. probe is a key that nobody uses.
-func (t *tracker) tracks(client valkey.Client, probe string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
-	defer cancel()
-	info, err := client.Do(ctx, client.B().ClientTrackinginfo().Build()).AsMap()
-	if err == nil {
-		flags := info["flags"]
+// tracking off, or in another mode, or calls somebody else. probe is a key that nobody uses. Its error is why not, or why
+// that is not known.
+func (t *tracker) tracks(ctx context.Context, client valkey.Client, probe string) error {
+	info := client.Do(ctx, client.B().ClientTrackinginfo().Build())
+	if err := info.Error(); !isAnswer(err) {
+		return err
+	}
+	if fields, err := info.AsMap(); err == nil {
+		flags := fields["flags"]
 		modes, err := flags.AsStrSlice()
 		if err == nil && (!slices.Contains(modes, "on") || !slices.Contains(modes, "optout")) {
-			return false
+			return store.Permanent(errNotPrepared)
 		}
 	}
 	// CLIENT TRACKINGINFO is not to be had everywhere (6.2, and a permission), and does not tell whom the client calls.
@@ -256,42 +266,67 @@ func (t *tracker) tracks(client valkey.Client, probe string) bool {
 		default:
 		}
 	}
-	t.events.Store(&listen)
-	defer t.events.Store(nil)
+	t.probing.Store(&listen)
+	defer t.probing.Store(nil)
 	if t.noLoop {
 		return hears(ctx, client, probe, heard, gone)
 	}
 	return echoes(ctx, client, probe, heard)
 }
 
-// hearingTime is how long word of a change may take after the answer to the command that follows it; on the connection that made
-// the change it comes before that.
+// hearingTime is how long word of a change may take after the answer to the command that follows it: a connection brings
+// both in order, but not on one goroutine.
 const hearingTime = 100 * time.Millisecond
 
-// echoes changes a key and tells whether word of that comes back.
-func echoes(ctx context.Context, client valkey.Client, probe string, heard <-chan struct{}) bool {
-	client.DoMulti(ctx,
+// echoes changes a key and finds out whether word of that comes back.
+func echoes(ctx context.Context, client valkey.Client, probe string, heard <-chan struct{}) error {
+	err := firstError(client.DoMulti(ctx,
 		client.B().Pttl().Key(probe).Build(),
 		client.B().Set().Key(probe).Value("1").PxMilliseconds(probeTime.Milliseconds()).Build(),
-		client.B().Del().Key(probe).Build())
-	return within(hearingTime, heard)
+		client.B().Del().Key(probe).Build()))
+	if err != nil {
+		return err
+	}
+	if !within(hearingTime, heard) {
+		return store.Permanent(errNotPrepared)
+	}
+	return nil
 }
 
-// hears changes a key on another connection, since with NOLOOP the one that makes a change is not told of it, and tells whether
-// word of that arrives. It returns when word of the end of that connection has arrived, too, lest that be taken for another's.
-func hears(ctx context.Context, client valkey.Client, probe string, heard, gone <-chan struct{}) bool {
-	client.Do(ctx, client.B().Pttl().Key(probe).Build())
+// hears changes a key on another connection, since with NOLOOP the one that makes a change is not told of it, and finds out
+// whether word of that arrives. It returns when word of the end of that connection has arrived, too, lest that be taken for another's.
+func hears(ctx context.Context, client valkey.Client, probe string, heard, gone <-chan struct{}) error {
+	look := func() error { return client.Do(ctx, client.B().Pttl().Key(probe).Build()).Error() }
+	if err := look(); err != nil {
+		return err
+	}
 	other, giveBack := client.Dedicate()
 	defer giveBack()
-	other.DoMulti(ctx,
+	err := firstError(other.DoMulti(ctx,
 		other.B().Set().Key(probe).Value("1").PxMilliseconds(probeTime.Milliseconds()).Build(),
-		other.B().Del().Key(probe).Build())
+		other.B().Del().Key(probe).Build()))
+	if err == nil {
+		err = look() // the word of the change came before its answer
+	}
+	if err != nil {
+		return err
+	}
 	if !within(hearingTime, heard) {
-		return false
+		return store.Permanent(errNotPrepared)
 	}
 	other.Close() // it would be kept for later
 	within(hearingTime, gone)
-	return true
+	return nil
+}
+
+// firstError is the first of some results that is an error.
+func firstError(results []valkey.ValkeyResult) error {
+	for i := range results {
+		if err := results[i].Error(); err != nil && !valkey.IsValkeyNil(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // within waits for word for a time.
@@ -305,6 +340,3 @@ func within(d time.Duration, heard <-chan struct{}) bool {
 		return false
 	}
 }
-
-// probeTime is how long NewLocker waits for what a server says of itself. Without an answer it assumes the least.
-const probeTime = 2 * time.Second

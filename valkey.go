@@ -3,6 +3,7 @@ package ctxlock
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,6 @@ import (
 type valkeyStore struct {
 	client   valkey.Client
 	tracker  tracker
-	watching bool
 	cluster  bool
 	lanes    [clusterLanes]*valkeyLane // the first alone unless this is a cluster
 	topology topology
@@ -33,7 +33,14 @@ type valkeyStore struct {
 	inbox    inbox
 	queues   atomic.Bool // there are queues
 	denied   sync.Once
-	onDenied func(error) // set before there are queues
+	fallback watcher // is told what the store does without
+
+	// What is being found out (see discover.go), and what is not known yet is asked for again.
+	opened    time.Time             // when the client was connected
+	found     <-chan struct{}       // closed when what follows, and the topology, is known
+	tracking  atomic.Int32          // a finding: events come
+	untracked atomic.Pointer[error] // why they do not; set before tracking says so
+	silence   atomic.Pointer[error] // why the last question had no answer; nil if all had
 
 	// What the servers can do. Each is cleared for good when a server says otherwise.
 	setGet  atomic.Bool // SET NX GET, in one: Redis 7.0, Valkey
@@ -58,7 +65,7 @@ func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valk
 	s.inbox.prefix = option.KeyPrefix
 	s.tracker.noLoop = option.NoLoopTracking
 	s.tracker.lost = s.onLost
-	s.tracker.dialed = make(chan struct{}, 1)
+	s.tracker.dialed = make(chan struct{})
 	s.tracker.life, s.tracker.end = context.WithCancel(context.Background())
 	defer context.AfterFunc(life, s.tracker.close)()
 	build := option.ClientBuilder
@@ -91,49 +98,16 @@ func (s *valkeyStore) open(option LockerOption) {
 	for _, lane := range s.lanes {
 		lane.client, lane.slots = s.client, make(chan struct{}, slots)
 	}
-	if s.cluster {
-		s.topology.learn(s.client)
-	}
-	unused := keyOf(option.KeyPrefix, 0, newID())
-	s.watching = !option.ClientOption.DisableCache && s.tracker.tracks(s.client, unused)
-	s.probe(unused)
-}
-
-// probe finds out which commands there are, on a key that does not exist and is not made to. It looks at one node; should
-// another turn out to be older, the commands fall back when it says so.
-func (s *valkeyStore) probe(key string) {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
-	defer cancel()
-	b := s.client.B()
-	batch := newBatch()
-	batch.add(
-		b.Set().Key(key).Value("a").Ifeq("b").Get().PxMilliseconds(1).Build(),
-		b.Delifeq().Key(key).Value("a").Build(),
-		b.Delex().Key(key).Ifeq("a").Build(),
-	)
-	sent := s.now()
-	if !s.cluster {
-		batch.add(b.Time().Build())
-	}
-	results := s.lanes[0].do(ctx, key, batch)
-	has := func(r valkey.ValkeyResult) bool { return r.Error() == nil || valkey.IsValkeyNil(r.Error()) }
 	s.setGet.Store(true)
-	s.setIfeq.Store(has(results[0]))
-	s.delIfeq.Store(has(results[1]))
-	s.delex.Store(has(results[2]))
-	if !s.cluster {
-		s.observeTime(lifetime{sent: sent}, results[3])
+	unused := keyOf(option.KeyPrefix, 0, newID())
+	questions := []question{s.findTopology, s.findTracking(unused), s.findCommands(unused)}
+	if option.ClientOption.DisableCache {
+		s.decideTracking(errCacheDisabled)
+		questions = slices.Delete(questions, 1, 2)
 	}
-	if s.setIfeq.Load() && (s.delIfeq.Load() || s.delex.Load()) {
-		return
-	}
-	// Running the scripts, which find nothing to do, has the server know them before they matter.
-	scripts := newBatch()
-	scripts.add(
-		extendScript.command(b, true, []string{key}, "a", "PEXPIRE", "1"),
-		releaseScript.command(b, true, []string{key}, "a"),
-	)
-	s.lanes[0].do(ctx, key, scripts)
+	s.opened = time.Now()
+	s.found = s.find(questions...)
+	s.await(s.found, probeTime)
 }
 
 func (s *valkeyStore) now() time.Duration { return time.Since(s.start) }
@@ -147,9 +121,12 @@ func (s *valkeyStore) Lane(key string) int {
 	return s.topology.lane(slotOf(key))
 }
 
-func (s *valkeyStore) Watches() bool { return s.watching }
+func (s *valkeyStore) Watches() bool { return finding(s.tracking.Load()) == able }
 
-func (s *valkeyStore) Echoes() bool { return s.watching && !s.tracker.noLoop }
+// Echoes takes it for granted that events come until that is known: an echo that is not expected costs a look.
+func (s *valkeyStore) Echoes() bool {
+	return finding(s.tracking.Load()) != unable && !s.tracker.noLoop
+}
 
 func (s *valkeyStore) Subscribe(events func(store.Event)) { s.tracker.events.Store(&events) }
 
@@ -408,7 +385,7 @@ func (s *valkeyStore) Extend(ctx context.Context, ops []store.Op) {
 	for i := range ops {
 		if op := &ops[i]; op.Err == nil && op.Holder == op.Owner {
 			if s.observe(life, op) != steady { // they were given the wrong life, and the clock is known better now
-				s.extend(ctx, ops, s.lifetime(ops[0].Validity), s.setIfeq.Load(), !s.setIfeq.Load())
+				s.extend(ctx, ops, s.lifetime(ops[0].Validity), native, !native)
 			}
 			return
 		}
@@ -483,8 +460,8 @@ func (s *valkeyStore) Release(ctx context.Context, ops []store.Op) {
 func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (refused error) {
 	b := s.client.B()
 	batch := newBatch()
-	queues := s.queues.Load()
-	passes := func(op *store.Op) bool { return op.Queue != "" && queues && s.queueable(op) }
+	queues := s.queues.Load() // once: what was sent must be read as that
+	passes := func(op *store.Op) bool { return op.Queue != "" && queues && s.atQueue(op) }
 	for i, n := 0, 1; i < len(ops); i += n {
 		op := &ops[i]
 		switch n = 1; {

@@ -29,11 +29,14 @@ func (s *valkeyStore) Queues() int {
 // deny gives up on queues, and says so once.
 func (s *valkeyStore) deny(err error) {
 	s.queues.Store(false)
-	s.denied.Do(func() {
-		if s.onDenied != nil {
-			go s.onDenied(err) // it is somebody else's code
-		}
-	})
+	s.denied.Do(func() { s.fallBack(store.Permanent(err)) })
+}
+
+// fallBack tells what the store does without, and why.
+func (s *valkeyStore) fallBack(err error) {
+	if s.fallback.tell != nil {
+		s.fallback.hear(err)
+	}
 }
 
 // refusesQueue tells whether an error means that there can be no queues on this server, or for this user.
@@ -50,9 +53,12 @@ func refusesQueue(err error) bool {
 	return false
 }
 
-// queueable tells whether the queue is where the keys are.
-func (s *valkeyStore) queueable(op *store.Op) bool {
-	return s.queues.Load() && (!s.cluster || slotOf(op.Queue) == slotOf(op.Key))
+// queueable tells whether there is a queue where the keys are.
+func (s *valkeyStore) queueable(op *store.Op) bool { return s.queues.Load() && s.atQueue(op) }
+
+// atQueue tells whether the queue is where the keys are.
+func (s *valkeyStore) atQueue(op *store.Op) bool {
+	return !s.cluster || slotOf(op.Queue) == slotOf(op.Key)
 }
 
 // together counts the ops at the beginning that are the keys of one lock.
@@ -64,8 +70,8 @@ func together(ops []store.Op) int {
 	return n
 }
 
-// entry is how a waiter stands in the queue with its claim of an epoch.
-func (s *valkeyStore) entry(op *store.Op, epoch int32) string {
+// entry is how a waiter stands in the queue with its claim of an epoch, and is told by messages, or by touch.
+func (s *valkeyStore) entry(op *store.Op, epoch int32, messages bool) string {
 	var room [256]byte
 	buf := strconv.AppendInt(room[:0], op.Validity.Milliseconds(), 10)
 	buf = append(buf, ':')
@@ -75,7 +81,7 @@ func (s *valkeyStore) entry(op *store.Op, epoch int32) string {
 	buf = append(buf, ':')
 	buf = strconv.AppendInt(buf, int64(epoch), 10)
 	buf = append(buf, ':')
-	if s.inbox.messages.Load() {
+	if messages {
 		buf = append(buf, 'm')
 	} else {
 		buf = append(buf, 'k')
@@ -84,17 +90,25 @@ func (s *valkeyStore) entry(op *store.Op, epoch int32) string {
 	return string(append(buf, op.Owner...))
 }
 
-// entries are those that a wait may have in the queue already, up to an epoch.
-func (s *valkeyStore) entries(args []string, op *store.Op, last int32) []string {
-	for epoch := max(op.Settled, 1); epoch <= last; epoch++ {
-		args = append(args, s.entry(op, epoch))
+// entries are those that a wait may have in the queue already, from before an epoch; and of that epoch, if the way to be
+// told has changed since the Locker was made: then they may be of either kind.
+func (s *valkeyStore) entries(args []string, op *store.Op, before int32, messages bool) []string {
+	turned := s.inbox.turned.Load()
+	for epoch := max(op.Settled, 1); epoch <= before; epoch++ {
+		if epoch < before {
+			args = append(args, s.entry(op, epoch, messages))
+		}
+		if turned {
+			args = append(args, s.entry(op, epoch, !messages))
+		}
 	}
 	return args
 }
 
-// channels is what the names of channels begin with; empty if there are none.
+// channels is what the names of channels begin with; empty if there are none, or this user may not use them. While that
+// is not known it is tried: the next in the queue may expect a message.
 func (s *valkeyStore) channels() string {
-	if !s.inbox.messages.Load() {
+	if s.inbox.refused.Load() {
 		return ""
 	}
 	return s.inbox.channels
@@ -147,19 +161,20 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 	if known && !s.cluster && !op.Timed {
 		score = strconv.FormatInt(us, 10)
 	}
-	touched := !s.inbox.messages.Load()
-	if touched { // by a command of its own: up to Redis 7.0, scripts have all of their keys watched, and no others
+	messages := s.inbox.messages.Load() // once: the entry and what is watched must agree
+	if !messages {                      // by a command of its own: up to Redis 7.0, scripts have all of their keys watched, and no others
 		batch.add(b.Exists().Key(op.Queue + ":" + s.inbox.id).Build())
 	}
-	args := append(make([]string, 0, 16), strconv.Itoa(len(ops)), op.Owner, s.channels(), life.unit, life.value, s.entry(op, op.Epoch), score,
+	entry := s.entry(op, op.Epoch, messages)
+	args := append(make([]string, 0, 16), strconv.Itoa(len(ops)), op.Owner, s.channels(), life.unit, life.value, entry, score,
 		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), op.List, flag(op.Timed), s.mark(op.Queue))
-	args = s.entries(args, op, op.Epoch-1)
+	args = s.entries(args, op, op.Epoch, messages)
 	batch.add(joinScript.command(b, whole, s.queueKeys(ops, op.Counter != ""), args...))
 	if !s.cluster && (ask || s.clock.stale(life.sent, askQueuedAfter)) { // a claim that fails must tell of the clock, too
 		batch.add(b.Time().Build())
 	}
 	results := s.lane(op.Key).do(ctx, op.Key, batch)
-	if touched {
+	if !messages {
 		results = results[1:]
 	}
 	if len(results) > 1 {
@@ -206,12 +221,12 @@ func (s *valkeyStore) mark(queue string) string {
 
 // pass is the command of a release that passes a lock on. The ops are the keys of one lock.
 func (s *valkeyStore) pass(ops []store.Op, whole bool) valkey.Completed {
-	op := &ops[0]
+	op, messages := &ops[0], s.inbox.messages.Load()
 	args := append(make([]string, 0, 10), strconv.Itoa(len(ops)), op.Owner, s.channels(), flag(!op.Free),
 		strconv.Itoa(int(op.Passes)), strconv.FormatInt(op.Age.Milliseconds(), 10), strconv.FormatInt(op.Floor, 10),
 		strconv.FormatInt(op.Yield.Milliseconds(), 10), s.mark(op.Queue))
 	if op.Epoch > 0 {
-		args = s.entries(args, op, op.Epoch)
+		args = s.entries(args, op, op.Epoch+1, messages)
 	}
 	return passScript.command(s.client.B(), whole, s.queueKeys(ops, op.Counter != ""), args...)
 }

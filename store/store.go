@@ -179,8 +179,9 @@ type Store interface {
 	Look(ctx context.Context, ops []Op)
 
 	// OpenQueue is called once, after Subscribe and before any other method, if there are to be queues. Owner values of this locker begin
-	// with id. It calls denied, once and never while the call lasts, if it turns out that there will be no queues because the server, or
-	// its rules, do not allow them; the rest goes on without.
+	// with id. It calls denied, once and never while the call lasts, with a permanent error (see Permanent) if it turns out that there
+	// will be no queues because the server, or its rules, do not allow them; the rest goes on without. Before that it may call it once
+	// with another error, if that is not known yet; Queues tells when there are some.
 	//
 	// With Queue, a Claim of keys the majority of which is free, or has its Owner already, takes those, and the Owner is out of the queue;
 	// a key that is its own already is left as it is. Otherwise it takes none, and stands in the queue from then on, in the place that it had
