@@ -3,6 +3,7 @@ package ctxlock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 type answers struct {
 	ctx     context.Context
 	results []valkey.ValkeyResult
+	command string // the command whose answer is read next, for errors; PTTL is known by itself
 }
 
 func (a *answers) next() valkey.ValkeyResult {
@@ -30,9 +32,11 @@ func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
 	op.Answer = store.Answer{}
 	if op.Wake != "" {
 		a.next() // it does not matter who made it
-		op.WakeTTL, _ = a.ttl(op)
+		op.WakeTTL, _ = a.ttl(op, op.Wake)
 	}
+	a.command = "SET"
 	if byScript(op) {
+		a.command = evalsha
 		set = a.token(op)
 		a.claimTTL(op)
 		return set && op.Err == nil
@@ -46,6 +50,7 @@ func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
 		op.Holder = found
 	default: // SET NX said OK or nothing, and GET says who has it
 		set = err == nil && found == "OK"
+		a.command = "GET"
 		op.Holder, _ = a.value(op)
 	}
 	if set {
@@ -61,7 +66,7 @@ func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
 // claimTTL reads how long the key lives that was claimed.
 func (a *answers) claimTTL(op *store.Op) {
 	var exists bool
-	if op.TTL, exists = a.ttl(op); !exists {
+	if op.TTL, exists = a.ttl(op, op.Key); !exists {
 		op.Holder = ""
 	}
 }
@@ -99,7 +104,7 @@ func (a *answers) extend(op *store.Op) {
 	op.Answer = store.Answer{}
 	op.Holder, _ = a.value(op)
 	var exists bool
-	if op.TTL, exists = a.ttl(op); !exists {
+	if op.TTL, exists = a.ttl(op, op.Key); !exists {
 		op.Holder = ""
 	}
 }
@@ -120,7 +125,7 @@ func (a *answers) wake(op *store.Op) {
 		return
 	}
 	if err := a.next().Error(); err != nil && op.Err == nil {
-		a.fail(op, err)
+		a.failed(op, err, "DEL", op.Wake)
 	}
 }
 
@@ -138,7 +143,7 @@ func (a *answers) number(op *store.Op) {
 func (a *answers) look(op *store.Op) {
 	op.Answer = store.Answer{}
 	var exists bool
-	if op.TTL, exists = a.ttl(op); exists {
+	if op.TTL, exists = a.ttl(op, op.Key); exists {
 		op.Holder = store.Unnamed
 	}
 }
@@ -158,12 +163,12 @@ func (a *answers) value(op *store.Op) (string, error) {
 	return value, nil
 }
 
-// ttl reads PTTL.
-func (a *answers) ttl(op *store.Op) (ttl time.Duration, exists bool) {
+// ttl reads PTTL of a key.
+func (a *answers) ttl(op *store.Op, key string) (ttl time.Duration, exists bool) {
 	ms, err := a.next().AsInt64()
 	switch {
 	case err != nil:
-		a.fail(op, err)
+		a.failed(op, err, "PTTL", key)
 		return 0, false
 	case ms == -1 || ms > store.Forever.Milliseconds():
 		return store.Forever, true
@@ -173,8 +178,17 @@ func (a *answers) ttl(op *store.Op) (ttl time.Duration, exists bool) {
 	return time.Duration(ms) * time.Millisecond, true
 }
 
-// fail books an error. The first one counts: those behind it follow from it.
+// fail books an error of the command that was read. The first one counts: those behind it follow from it.
 func (a *answers) fail(op *store.Op, err error) {
+	if a.command == evalsha {
+		a.failed(op, err, a.command, keys(op)...)
+		return
+	}
+	a.failed(op, err, a.command, op.Key)
+}
+
+// failed is fail for any command, about some keys.
+func (a *answers) failed(op *store.Op, err error, command string, keys ...string) {
 	if op.Err != nil {
 		return
 	}
@@ -182,6 +196,8 @@ func (a *answers) fail(op *store.Op, err error) {
 	switch {
 	case refused && mendable(refusal.Error()):
 		op.Err = err
+	case refused && denied(refusal.Error()):
+		op.Err = store.Permanent(&deniedError{error: err, command: command, keys: keys})
 	case refused, errors.Is(err, valkey.ErrClosing), errors.Is(err, valkey.ErrNoCache):
 		op.Err = store.Permanent(err)
 	case a.ctx.Err() != nil && errors.Is(err, a.ctx.Err()):
@@ -192,6 +208,42 @@ func (a *answers) fail(op *store.Op, err error) {
 			op.Err = notTheCallers{err}
 		}
 	}
+}
+
+// evalsha is how errors call a script.
+const evalsha = "EVALSHA"
+
+// deniedError is what a server forbids, with what it was asked for: servers tell a command, or that it was about a key, never which.
+type deniedError struct {
+	error
+	command string
+	keys    []string
+}
+
+// Unwrap gives the server's error.
+func (e *deniedError) Unwrap() error { return e.error }
+
+// Error says what the server was asked for, and where to find what it has to allow.
+func (e *deniedError) Error() string {
+	asked := e.command
+	for _, key := range e.keys {
+		asked += " " + quote(key)
+	}
+	return fmt.Sprintf("%v (it was asked for %s; what it has to allow: https://github.com/ctxlock/ctxlock#permissions)", e.error, asked)
+}
+
+// denied tells refusals for want of permission, those of commands in scripts among them.
+func denied(refusal string) bool {
+	return strings.HasPrefix(refusal, "NOPERM") || strings.Contains(refusal, "ACL failure in script") ||
+		strings.Contains(refusal, "user executing the script can't")
+}
+
+// explained is the error of a command, permanent and with what was asked for if the server forbids that.
+func explained(err error, command string) error {
+	if denied(refusalOf(err)) {
+		return store.Permanent(&deniedError{error: err, command: command})
+	}
+	return err
 }
 
 // notTheCallers is an error that wraps that of some other context, as that of dialing does, for which it must not be taken.

@@ -413,11 +413,11 @@ func (k *locker) explain(ended error, l *holding, back setback, fault error, ops
 	case k.names != nil && l.count(mine) < k.majority:
 		return about(k.quorumError(l, ops))
 	case back.key != "" && fault != nil:
-		return about(fmt.Errorf("%w: held by another; %w", ErrNotLocked, fault))
+		return about(fmt.Errorf("%w: %s; %w", ErrNotLocked, heldBy(k.isHere(l.name, back.holder)), fault))
 	case back.key != "":
-		return &heldByAnother{l.name}
+		return &heldByAnother{l.name, k.isHere(l.name, back.holder)}
 	case l.count(mine) >= k.majority && l.overtaken > 0:
-		return &heldByAnother{l.name}
+		return &heldByAnother{l.name, true}
 	case l.count(mine) >= k.majority:
 		return about(errTooLate)
 	case fault != nil:

@@ -20,7 +20,7 @@ import (
 type finding int32
 
 const (
-	unanswered finding = iota
+	unasked finding = iota // or not answered
 	able
 	unable
 )

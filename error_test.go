@@ -132,3 +132,103 @@ var _ = Describe("IsPermanent", func() {
 		}
 	})
 })
+
+var _ = Describe("An error of permissions", Label("control"), func() {
+	// missing is the error of a call of a user who may run these commands on the keys of these patterns.
+	missing := func(commands []string, keys string, ask func(ctxlock.Locker) error) error {
+		GinkgoHelper()
+		s := server()
+		Expect(allow(s, commands)).To(Succeed())
+		_, err := s.Do("ACL", "SETUSER", user, "resetkeys", keys)
+		Expect(err).NotTo(HaveOccurred())
+		return ask(locker(asUser(plain, s.Addr())))
+	}
+	const pointer = "https://github.com/ctxlock/ctxlock#permissions"
+
+	It("names the command, or the key, that was asked for, and where to find what is needed", func() {
+		binary := server().Binary
+		all := append(plain.permissions(binary), "get", "eval", "evalsha", "pexpire", "pexpireat")
+		try := func(l ctxlock.Locker) error {
+			_, _, err := l.TryWithContext(bg(), "x")
+			return err
+		}
+		for _, c := range []struct {
+			commands []string
+			keys     string
+			ask      func(ctxlock.Locker) error
+			says     string
+		}{
+			{[]string{"client|tracking"}, "~*", try, `SET "valkeylock:0:x"`},
+			{all, "~elsewhere:*", try, `SET "valkeylock:0:x"`},
+			{[]string{"client|tracking", "set"}, "~*", try, `PTTL "valkeylock:0:x"`},
+			{all, "~valkeylock:0:*", func(l ctxlock.Locker) error {
+				_, _, err := l.Acquire(bg(), "x", ctxlock.AcquireOption{Mode: ctxlock.Try, Fencing: true})
+				return err
+			}, `EVALSHA "valkeylock:0:x" "valkeylock:T:{valkeylock:0:x}"`},
+			{[]string{"client|tracking", "pttl"}, "~*", func(l ctxlock.Locker) error {
+				_, err := l.Look(bg(), "x")
+				return err
+			}, `GET "valkeylock:0:x"`},
+			{all, "~*", func(l ctxlock.Locker) error { return listError(bg(), l) }, "SCAN"},
+			{all, "~*", func(l ctxlock.Locker) error {
+				_, _, err := l.Acquire(bg(), "x", ctxlock.AcquireOption{Mode: ctxlock.Try, Replicas: 1})
+				return err
+			}, "WAIT"},
+			{all[1:], "~*", func(l ctxlock.Locker) error { // all but SET, which only the script runs
+				_, _, err := l.Acquire(bg(), "x", ctxlock.AcquireOption{Mode: ctxlock.Try, Fencing: true})
+				return err
+			}, `EVALSHA "valkeylock:0:x"`},
+		} {
+			err := missing(c.commands, c.keys, c.ask)
+			Expect(err).To(MatchError(And(ContainSubstring("asked for "+c.says), ContainSubstring(pointer))), c.says)
+			expectServerError(err)
+			Expect(ctxlock.IsPermanent(err)).To(BeTrue(), c.says)
+		}
+	})
+
+	It("is that of a lock which could no longer be extended, too", func() {
+		s, name := server(), unique()
+		Expect(allow(s, append(plain.permissions(s.Binary), "get"))).To(Succeed())
+		ctx, lock := handle(locker(asUser(plain, s.Addr())), name, ctxlock.AcquireOption{})
+		Expect(s.Do("ACL", "SETUSER", user, "-set", "-pexpireat", "-pexpire")).To(Equal("OK"))
+		Expect(lock.Extend(bg(), 0)).To(MatchError(And(ContainSubstring(firstKey(name)), ContainSubstring(pointer))))
+		var lost *ctxlock.LostError
+		Expect(errors.As(end(ctx, 2*validity), &lost)).To(BeTrue())
+		Expect(lost.Err).To(MatchError(And(ContainSubstring(firstKey(name)), ContainSubstring(pointer))))
+	})
+})
+
+var _ = Describe("A lock that another caller of the same Locker holds", func() {
+	const here = "not locked: held by another caller of this Locker"
+
+	forEachMix("is told from one that is held elsewhere", func(m mix) {
+		s, name := server(), unique()
+		a, b := locker(m.option(s.Addr())), locker(m.option(s.Addr()))
+		own := func() (string, error) { return "mine " + unique(), nil }
+		for _, option := range []ctxlock.AcquireOption{{}, {Value: "x", Metadata: "y"}, {ValueFunc: own, Metadata: "z"}} {
+			_, lock := handle(a, name, option)
+			_, _, err := a.TryWithContext(bg(), name)
+			Expect(err).To(And(MatchError(ctxlock.ErrNotLocked), MatchError(HaveSuffix(here))))
+			_, _, err = a.WithContext(within(100*ms), name)
+			Expect(err).To(And(MatchError(ctxlock.ErrNotLocked), MatchError(ContainSubstring(here))))
+			_, _, err = a.AcquireAll(bg(), []string{unique(), name}, ctxlock.AcquireOption{Mode: ctxlock.Try})
+			Expect(err).To(And(MatchError(ctxlock.ErrNotLocked), MatchError(HaveSuffix(here))))
+			for _, how := range []taking{b.TryWithContext, b.WithContext} {
+				_, _, err = how(within(100*ms), name)
+				Expect(err).To(And(MatchError(ctxlock.ErrNotLocked), MatchError(ContainSubstring("held by another"))))
+				Expect(err).NotTo(MatchError(ContainSubstring("this Locker")))
+			}
+			Expect(lock.Release(bg())).To(Succeed())
+		}
+	})
+
+	It("is told from memory, too", func() {
+		s, name := server(), unique()
+		l, err := ctxlock.New(ctxlock.Options{LockerOption: plain.option(s.Addr()), Contention: ctxlock.Contention{TryFromMemory: true}})
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(l.Close)
+		handle(l, name, ctxlock.AcquireOption{})
+		_, _, err = l.TryWithContext(bg(), name)
+		Expect(err).To(And(MatchError(ctxlock.ErrNotLocked), MatchError(HaveSuffix(here))))
+	})
+})

@@ -32,7 +32,7 @@ func (s *valkeyStore) ask(ctx context.Context, ops []store.Op, of *script, args 
 		for i := range ops {
 			batch.add(of.command(b, whole, []string{ops[i].Key}, args(&ops[i])...))
 		}
-		answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
+		answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch), command: evalsha}
 		again := false
 		for i := range ops {
 			answers.number(&ops[i])
@@ -83,7 +83,7 @@ func (s *valkeyStore) scan(ctx context.Context, node valkey.Client, prefix strin
 			if ctx.Err() == nil && isContextError(err) {
 				err = errNoAnswer
 			}
-			return false, err
+			return false, explained(err, "SCAN")
 		}
 		if len(part.Elements) > 0 && !found(part.Elements) {
 			return false, nil

@@ -42,7 +42,7 @@ func (k *locker) remember(l *holding, sent time.Duration, ops []store.Op) {
 		}
 		delete(k.refusals, name)
 	}
-	err := &heldByAnother{l.name}
+	err := &heldByAnother{name: l.name}
 	k.refusals[l.name] = &refusal{until: sent + min(ttl, max(foreverLook, k.terms.validity)), err: err, ended: failed(context.Background(), err)}
 }
 
@@ -53,10 +53,34 @@ func (k *locker) mayBeOwn(holder string) bool {
 
 // heldByAnother is the error of a claim that has met a holder. Most are never looked at, since the wait goes on, so there is no text until
 // somebody asks.
-type heldByAnother struct{ name string }
+type heldByAnother struct {
+	name string
+	here bool // that one is a caller of this Locker, too
+}
 
 func (e *heldByAnother) Error() string {
-	return fmt.Sprintf("ctxlock: %s: %v: held by another", quote(e.name), ErrNotLocked)
+	return fmt.Sprintf("ctxlock: %s: %v: %s", quote(e.name), ErrNotLocked, heldBy(e.here))
+}
+
+// heldBy says who has a lock.
+func heldBy(here bool) string {
+	if here {
+		return "held by another caller of this Locker"
+	}
+	return "held by another"
+}
+
+// isHere tells whether the value of a key is that of a caller of this Locker. Under k.mu.
+func (k *locker) isHere(name, holder string) bool {
+	if strings.HasPrefix(holder, k.id) {
+		return true
+	}
+	for l := k.locks[name]; l != nil; l = l.next {
+		if l.state == held && l.owner == holder {
+			return true
+		}
+	}
+	return false
 }
 
 // Unwrap makes errors.Is find ErrNotLocked.
@@ -73,7 +97,7 @@ func (k *locker) refuse(name string) *refusal {
 	case r != nil && k.now() < r.until:
 		return r
 	case k.heldHere(name): // which needs nobody's word
-		err := &heldByAnother{name}
+		err := &heldByAnother{name, true}
 		return &refusal{err: err, ended: failed(context.Background(), err)}
 	}
 	return nil

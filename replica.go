@@ -57,7 +57,7 @@ func (s *valkeyStore) confirmTogether(ctx context.Context, ops []*store.Op) {
 	commands = append(commands, b.Wait().Numreplicas(wanted).Timeout(patience.Milliseconds()).Build())
 	results := s.onOwnConnection(ctx, commands)
 	acknowledged, err := results[len(ops)].AsInt64()
-	answers := answers{ctx: ctx, results: results}
+	answers := answers{ctx: ctx, results: results, command: "EVAL"}
 	for _, op := range ops {
 		found := store.Op{Owner: op.Owner}
 		holder, _ := answers.value(&found)
@@ -67,7 +67,7 @@ func (s *valkeyStore) confirmTogether(ctx context.Context, ops []*store.Op) {
 		case holder != op.Owner: // lost meanwhile
 			op.Holder = holder
 		case err != nil:
-			answers.fail(op, err)
+			answers.failed(op, err, "WAIT")
 			op.Unknown = true
 		case acknowledged < wanted:
 			op.Err, op.Unknown = &ReplicaError{Acknowledged: int(acknowledged), Wanted: int(wanted)}, true

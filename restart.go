@@ -92,7 +92,7 @@ func (g *restartGuard) ask(ctx context.Context, s *valkeyStore) error {
 	batch := newBatch()
 	b := s.client.B()
 	batch.add(b.Info().Section("server").Build(), b.Info().Section("commandstats").Build(), b.Info().Section("replication").Build())
-	answers := answers{ctx: ctx, results: s.lanes[0].do(ctx, "", batch)}
+	answers := answers{ctx: ctx, results: s.lanes[0].do(ctx, "", batch), command: "INFO"}
 	var said store.Op
 	server, err := answers.value(&said)
 	if err != nil {

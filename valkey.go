@@ -414,7 +414,11 @@ func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime,
 		// is a command of its own, and not a part of the script, they are told of before its answer.
 		batch.add(b.Pttl().Key(op.Key).Build())
 	}
-	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
+	command := evalsha
+	if native {
+		command = "SET"
+	}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch), command: command}
 	for i := range ops {
 		answers.extend(&ops[i])
 		if unknownCommand(ops[i].Err) || unknownScript(ops[i].Err) || outOfMemory(ops[i].Err) {
@@ -486,6 +490,7 @@ func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (
 			answers.passed(ops[i : i+n])
 			answers.wake(&ops[i])
 		} else {
+			answers.command = s.releaseCommand()
 			answers.release(&ops[i])
 		}
 		if err := ops[i].Err; unknownCommand(err) || unknownScript(err) || err != nil && ops[i].Queue != "" && refusesQueue(err) {
@@ -493,6 +498,17 @@ func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (
 		}
 	}
 	return refused
+}
+
+// releaseCommand is what errors call the command that releases a key.
+func (s *valkeyStore) releaseCommand() string {
+	switch {
+	case s.delIfeq.Load():
+		return "DELIFEQ"
+	case s.delex.Load():
+		return "DELEX"
+	}
+	return evalsha
 }
 
 // Read is GET and PTTL.
@@ -504,7 +520,7 @@ func (s *valkeyStore) Read(ctx context.Context, ops []store.Op) {
 	for i := range ops {
 		batch.add(b.Get().Key(ops[i].Key).Build(), b.Pttl().Key(ops[i].Key).Build())
 	}
-	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
+	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch), command: "GET"}
 	for i := range ops {
 		answers.extend(&ops[i])
 	}

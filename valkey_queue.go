@@ -122,7 +122,7 @@ func (s *valkeyStore) join(ctx context.Context, ops []store.Op) {
 		again, more := s.joinOnce(ctx, ops, life, true)
 		result, step = again, max(step, more)
 	}
-	answers := answers{ctx: ctx, results: []valkey.ValkeyResult{result}}
+	answers := answers{ctx: ctx, results: []valkey.ValkeyResult{result}, command: evalsha}
 	taken, refused := answers.join(ops)
 	if refused != nil {
 		s.withoutQueue(ctx, ops, refused)
@@ -317,6 +317,7 @@ func leftOf(ms int64) time.Duration {
 
 // passed reads, for the keys of one lock, which were there to be released.
 func (a *answers) passed(ops []store.Op) {
+	a.command = evalsha
 	parts, err := a.next().ToArray()
 	if err == nil && len(parts) != len(ops) {
 		err = errStrange

@@ -299,7 +299,7 @@ func (s *speaker) met() error {
 	defer s.k.mu.Unlock()
 	s.k.crowd.Unlock()
 	if s.k.heldHere(s.name) {
-		return &heldByAnother{s.name}
+		return &heldByAnother{s.name, true}
 	}
 	return nil
 }
