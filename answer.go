@@ -19,6 +19,7 @@ type answers struct {
 	ctx     context.Context
 	results []valkey.ValkeyResult
 	command string // the command whose answer is read next, for errors; PTTL is known by itself
+	stream  int64  // that of the request; zero if it is not known
 }
 
 func (a *answers) next() valkey.ValkeyResult {
@@ -29,7 +30,7 @@ func (a *answers) next() valkey.ValkeyResult {
 
 // claim reads what came back for one key, and reports whether the key was set just now.
 func (a *answers) claim(op *store.Op, setGet bool) (set bool) {
-	op.Answer = store.Answer{}
+	op.Answer = store.Answer{Stream: a.stream}
 	if op.Wake != "" {
 		a.next() // it does not matter who made it
 		op.WakeTTL, _ = a.ttl(op, op.Wake)
@@ -110,7 +111,7 @@ func (a *answers) extend(op *store.Op) {
 }
 
 func (a *answers) release(op *store.Op) {
-	op.Answer = store.Answer{}
+	op.Answer = store.Answer{Stream: a.stream}
 	deleted, err := a.next().AsInt64()
 	if err != nil {
 		a.fail(op, err)
@@ -201,7 +202,7 @@ func (a *answers) failed(op *store.Op, err error, command string, keys ...string
 	case refused, errors.Is(err, valkey.ErrClosing), errors.Is(err, valkey.ErrNoCache):
 		op.Err = store.Permanent(err)
 	case a.ctx.Err() != nil && errors.Is(err, a.ctx.Err()):
-		op.Err, op.Unknown = context.Cause(a.ctx), true
+		op.Err, op.Unknown = context.Cause(a.ctx), !errors.Is(err, errUnsent)
 	default:
 		op.Err, op.Unknown = err, !errors.Is(err, errUnsent)
 		if isContextError(err) {

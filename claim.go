@@ -227,7 +227,7 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 		}
 		l.k.store.Claim(ctx, ops)
 		for i := range ops {
-			ops[i].Unknown = ops[i].Err != nil
+			ops[i].Unknown, ops[i].Stream = ops[i].Err != nil, 0 // the first may have been of another
 		}
 	}
 	k := l.k
@@ -360,7 +360,7 @@ func (l *holding) decide() {
 func (l *holding) remainsOf(ops []store.Op) (remains []store.Op) {
 	for i := range ops {
 		if op := &ops[i]; op.Unknown || op.Err == nil && op.Holder == l.owner {
-			rest := store.Op{Key: op.Key, Owner: op.Owner, Force: l.takes, Answer: store.Answer{Unknown: op.Unknown}}
+			rest := store.Op{Key: op.Key, Owner: op.Owner, Force: l.takes, Answer: store.Answer{Unknown: op.Unknown, Stream: op.Stream}}
 			if op.Unknown {
 				rest.Wake = op.Wake // which may have been made, too
 			}

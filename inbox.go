@@ -183,9 +183,9 @@ func (s *valkeyStore) rehearse(ctx context.Context) error {
 	life := s.lifetime(probeTime)
 	holder, waiter := ask("a"), ask("b")
 	for _, ops := range [][]store.Op{holder, waiter} {
-		result, _ := s.joinOnce(ctx, ops, life, true)
-		answers := answers{ctx: ctx, results: []valkey.ValkeyResult{result}}
-		_, refused := answers.join(ops)
+		said, _ := s.joinOnce(ctx, ops, life, true)
+		said.command = evalsha
+		_, refused := said.join(ops)
 		if err := errors.Join(refused, ops[0].Err); err != nil {
 			return err
 		}

@@ -20,8 +20,10 @@ type leftover struct {
 	pause time.Duration // how long to wait after that
 	place int           // index in the queue; offAgenda while it is being swept, or waits for its lane
 	over  bool          // it is out of the books
-	// late tells that a claim was not answered, so that it may still be on its way: one confirmed sweep is not enough.
-	late bool
+	// late tells that a claim was not answered, so that it may still be on its way: one confirmed sweep is not enough, unless it is of
+	// the claim's stream.
+	late   bool
+	stream int64
 }
 
 const (
@@ -46,9 +48,7 @@ func (k *locker) leave(name string, ops []store.Op, until time.Duration) {
 	defer k.mu.Unlock()
 	for _, group := range laneGroups(k.store, ops) {
 		rest := &leftover{name: name, lane: k.store.Lane(ops[group[0]].Key), ops: pick(ops, group), until: until, due: k.now(), pause: firstSweepPause}
-		for i := range rest.ops {
-			rest.late = rest.late || rest.ops[i].Unknown
-		}
+		rest.late, rest.stream = anyUnknown(rest.ops), streamOf(rest.ops)
 		if rest.late {
 			rest.until += lateFor
 		}
@@ -142,7 +142,7 @@ func (k *locker) sweep(lane *laneSweep) {
 
 // swept books the answers to one sweep of a leftover. Under k.mu.
 func (k *locker) swept(rest *leftover, answers []store.Op) {
-	if !rest.late && len(unconfirmed(answers)) == 0 {
+	if len(unconfirmed(answers)) == 0 && (!rest.late || rest.stream != 0 && rest.stream == streamOf(answers)) {
 		k.forget(rest)
 		if c := k.contention[rest.name]; c != nil {
 			c.swept = k.now()
@@ -158,6 +158,16 @@ func (k *locker) swept(rest *leftover, answers []store.Op) {
 	}
 	rest.pause = min(2*rest.pause, max(leastLongPause, min(k.terms.validity/4, mostLongPause)))
 	heap.Push(&k.sweepQueue, rest)
+}
+
+// streamOf is the stream of requests that have one in common; zero if they have not.
+func streamOf(ops []store.Op) int64 {
+	for i := range ops {
+		if ops[i].Stream != ops[0].Stream {
+			return 0
+		}
+	}
+	return ops[0].Stream
 }
 
 // sweepQueue is a heap of leftovers, the one that is due first in front.

@@ -87,6 +87,7 @@ type place struct {
 	cancel  context.CancelCauseFunc   // ends a claim that is under way; nil if none is
 	timed   bool                      // it asks how long the key lives
 	late    bool                      // a claim was not answered
+	stream  int64                     // of those that were not; zero if that is not known
 	watched bool                      // the holder does not pass the lock on, and the keys are watched
 	told    time.Duration             // when the holder was told to, or never
 }
@@ -240,9 +241,9 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 	p.cancel = nil
 	p.note(sent)
 	if anyUnknown(ops) {
-		p.strays(p.ops[0].Epoch)
+		p.strays(p.ops[0].Epoch, streamOf(ops))
 	}
-	if p.late = p.late || anyUnknown(ops); p.late && l.state == held { // word of that has come before the answer
+	if p.late && l.state == held { // word of that has come before the answer
 		p.won()
 	}
 	if l.state == queued && p.mine() {
@@ -383,7 +384,11 @@ func (p *place) won() {
 }
 
 // strays notes that the claim of an epoch had no answer, and may arrive when later ones have been answered. Under k.mu.
-func (p *place) strays(epoch int32) {
+func (p *place) strays(epoch int32, stream int64) {
+	if p.late && p.stream != stream {
+		stream = 0
+	}
+	p.late, p.stream = true, stream
 	now := p.l.k.now()
 	if p.stray == 0 || now > p.strayed+lateFor {
 		p.stray = epoch
@@ -432,7 +437,7 @@ func (s *speaker) leaveQueue() {
 	ops := l.passOps(nil)
 	for i := range ops {
 		ops[i].Epoch, ops[i].Settled, ops[i].Free, ops[i].Yield = p.epoch, p.oldest(), true, 0
-		ops[i].Unknown = p.late
+		ops[i].Unknown, ops[i].Stream = p.late, p.stream
 	}
 	until := k.now() + max(l.validity, placeLife)
 	k.mu.Unlock()

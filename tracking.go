@@ -50,6 +50,9 @@ func (t *tracker) prepare(option valkey.ClientOption) valkey.ClientOption {
 	option.PipelineMultiplex = -1                         // one connection for each node
 	option.BlockingPipeline = -1                          // and large batches take no other
 	option.DisableAutoPipelining = false
+	if option.RingScaleEachConn > 0 {
+		option.RingScaleEachConn = max(option.RingScaleEachConn, leastRingScale)
+	}
 	// The client sends a PING when it has heard nothing for a KeepAlive, of 1s by default. With that a waiter that has nothing to do
 	// costs the server more than one command a second.
 	if option.Dialer.KeepAlive == 0 {

@@ -91,12 +91,8 @@ func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valk
 }
 
 func (s *valkeyStore) open(option LockerOption) {
-	slots := mostSlots
-	if scale := option.ClientOption.RingScaleEachConn; scale > 0 {
-		slots = min(slots, max(4, 1<<scale/2)) // a request that is left and its fence take a place each
-	}
 	for _, lane := range s.lanes {
-		lane.client, lane.slots = s.client, make(chan struct{}, slots)
+		lane.open(s.client, option.ClientOption.RingScaleEachConn, s.cluster)
 	}
 	s.setGet.Store(true)
 	unused := keyOf(option.KeyPrefix, 0, newID())
@@ -216,7 +212,7 @@ func (s *valkeyStore) claim(ctx context.Context, ops []store.Op, whole bool) (re
 	if askTime {
 		batch.add(s.client.B().Time().Build())
 	}
-	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
+	answers := s.lane(ops[0].Key).ask(ctx, usual, ops[0].Key, batch)
 	var set *store.Op // one that was set just now
 	for i := range ops {
 		if answers.claim(&ops[i], setGet) {
@@ -414,11 +410,10 @@ func (s *valkeyStore) extend(ctx context.Context, ops []store.Op, life lifetime,
 		// is a command of its own, and not a part of the script, they are told of before its answer.
 		batch.add(b.Pttl().Key(op.Key).Build())
 	}
-	command := evalsha
-	if native {
-		command = "SET"
+	answers := s.lane(ops[0].Key).ask(ctx, extending, ops[0].Key, batch)
+	if answers.command = evalsha; native {
+		answers.command = "SET"
 	}
-	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch), command: command}
 	for i := range ops {
 		answers.extend(&ops[i])
 		if unknownCommand(ops[i].Err) || unknownScript(ops[i].Err) || outOfMemory(ops[i].Err) {
@@ -483,7 +478,7 @@ func (s *valkeyStore) release(ctx context.Context, ops []store.Op, whole bool) (
 			batch.add(b.Del().Key(op.Wake).Build())
 		}
 	}
-	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch)}
+	answers := s.lane(ops[0].Key).ask(ctx, releasing, ops[0].Key, batch)
 	for i, n := 0, 1; i < len(ops); i += n {
 		if n = 1; passes(&ops[i]) {
 			n = together(ops[i:])

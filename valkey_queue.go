@@ -117,13 +117,13 @@ func (s *valkeyStore) channels() string {
 // join is a claim that stands in the queue if it fails. The ops are the keys of one lock.
 func (s *valkeyStore) join(ctx context.Context, ops []store.Op) {
 	life := s.lifetime(ops[0].Validity)
-	result, step := s.joinOnce(ctx, ops, life, false)
-	if unknownScript(result.Error()) {
+	said, step := s.joinOnce(ctx, ops, life, false)
+	if unknownScript(said.results[0].Error()) {
 		again, more := s.joinOnce(ctx, ops, life, true)
-		result, step = again, max(step, more)
+		said, step = again, max(step, more)
 	}
-	answers := answers{ctx: ctx, results: []valkey.ValkeyResult{result}, command: evalsha}
-	taken, refused := answers.join(ops)
+	said.command = evalsha
+	taken, refused := said.join(ops)
 	if refused != nil {
 		s.withoutQueue(ctx, ops, refused)
 		return
@@ -153,8 +153,8 @@ func (s *valkeyStore) withoutQueue(ctx context.Context, ops []store.Op, refused 
 	}
 }
 
-// joinOnce runs the script, and gives its result, and whether the server's clock was found to have jumped.
-func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetime, whole bool) (result valkey.ValkeyResult, step clockStep) {
+// joinOnce runs the script, and gives its answer, and whether the server's clock was found to have jumped.
+func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetime, whole bool) (said answers, step clockStep) {
 	op, b, batch := &ops[0], s.client.B(), newBatch()
 	score := "" // the script asks for the time
 	us, known, ask := s.timing.reading(life.sent)
@@ -173,16 +173,16 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 	if !s.cluster && (ask || s.clock.stale(life.sent, askQueuedAfter)) { // a claim that fails must tell of the clock, too
 		batch.add(b.Time().Build())
 	}
-	results := s.lane(op.Key).do(ctx, op.Key, batch)
+	said = s.lane(op.Key).ask(ctx, usual, op.Key, batch)
 	if !messages {
-		results = results[1:]
+		said.next()
 	}
-	if len(results) > 1 {
-		server := timeIn(results[1])
+	if len(said.results) > 1 {
+		server := timeIn(said.results[1])
 		s.learnTime(server, life.sent)
 		step = s.observeServer(life, server)
 	}
-	return results[0], step
+	return said, step
 }
 
 // learnTime learns from a time that the server told in answer to a request that was sent then.
@@ -235,7 +235,7 @@ func (s *valkeyStore) pass(ops []store.Op, whole bool) valkey.Completed {
 // does not stand in the queue either.
 func (a *answers) join(ops []store.Op) (taken time.Duration, refused error) {
 	for i := range ops {
-		ops[i].Answer = store.Answer{}
+		ops[i].Answer = store.Answer{Stream: a.stream}
 	}
 	parts, err := a.next().ToArray()
 	if err == nil && len(parts) != 5+len(ops) {
@@ -323,7 +323,7 @@ func (a *answers) passed(ops []store.Op) {
 		err = errStrange
 	}
 	for i := range ops {
-		ops[i].Answer = store.Answer{}
+		ops[i].Answer = store.Answer{Stream: a.stream}
 		if err != nil {
 			a.fail(&ops[i], err)
 			continue

@@ -91,6 +91,9 @@ type Answer struct {
 	Waiting int32
 	// Unknown tells, beside Err, that the request may have been carried out, or may still be, although no answer came.
 	Unknown bool
+	// Stream is the same, and not zero, for requests that are carried out in the order in which they were made: what has no answer
+	// (Unknown) cannot come any more once a later one of its Stream was answered. Zero where a store does not know.
+	Stream int64
 	// Found tells that the key had Owner, and was deleted or passed on by this request (Release).
 	Found bool
 	// Queued tells that Owner stands in the queue now (Claim with Queue). TTL is zero then if it was not asked for.
