@@ -50,6 +50,8 @@ type setback struct {
 	split bool
 	// faulty tells that there were keys that could not be asked for.
 	faulty bool
+	// queueErr is what the node failed with that the queue is on; nil if it answered.
+	queueErr error
 }
 
 // claimClean makes one attempt, and another one if all that was in its way were, or may have been, remains of our own: the lock is free

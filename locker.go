@@ -123,11 +123,10 @@ type locker struct {
 	moments moments
 	floors  floors
 
-	queue         bool         // waiters may stand in a queue on the server
-	queueDown     atomic.Int64 // until when the queue is left alone, as now counts
-	localHandoffs int          // how often in a row a lock is handed on within this process
-	fromMemory    bool         // tries fail from memory
-	ownValues     atomic.Bool  // somebody has made owner values of his own
+	queue         bool        // waiters may stand in a queue on the server
+	localHandoffs int         // how often in a row a lock is handed on within this process
+	fromMemory    bool        // tries fail from memory
+	ownValues     atomic.Bool // somebody has made owner values of his own
 
 	life    context.Context // ends when Close begins
 	endLife context.CancelFunc
@@ -145,8 +144,10 @@ type locker struct {
 	lines     map[string]*line    // by name: who waits
 	agenda    agenda              // held locks, by when they are to be extended
 	leftovers map[*leftover]struct{}
-	places    map[string]*place   // by owner value: who stands in queues on the server
-	refusals  map[string]*refusal // by name: what tries remember
+	places    map[string]*place     // by owner value: who stands in queues on the server
+	queueDown map[int]time.Duration // by lane: until when the queues there are left alone
+	suspects  map[int]bool          // lanes that are being asked whether their nodes answer
+	refusals  map[string]*refusal   // by name: what tries remember
 	// contention has names that somebody had to wait for.
 	contention map[string]*contention
 	// sweepQueue has those of them that are not being swept, and sweeps, by lane, those that are to be.
@@ -180,6 +181,8 @@ func newLocker(s store.Store, option LockerOption, c Contention, d drift) *locke
 		notesDue:  never,
 
 		places:        make(map[string]*place),
+		queueDown:     make(map[int]time.Duration),
+		suspects:      make(map[int]bool),
 		contention:    make(map[string]*contention),
 		queue:         !c.NoQueue,
 		localHandoffs: c.LocalHandoffs,

@@ -36,7 +36,7 @@ const (
 	mostStrays = 64
 	// glance is how soon after it was passed on a lock is looked at, which also has its keys watched. Shorter holdings do without.
 	glance = 50 * time.Millisecond
-	// queueDownFor is how long the queue is left alone when the node that it is on has not answered, and others could.
+	// queueDownFor is how long the queues of a node are left alone when it has not answered, and others could.
 	queueDownFor = 5 * time.Second
 	// rejoinAfter is how often one who stands in the queue makes sure that it still does: well within its life.
 	rejoinAfter = 10 * time.Second
@@ -106,7 +106,17 @@ func (k *locker) queuedKeys() int {
 
 // queues tells whether this wait may stand in the queue.
 func (s *speaker) queues() bool {
-	return s.terms.From == "" && s.k.queuedKeys() > 0 && s.k.now() >= time.Duration(s.k.queueDown.Load())
+	queued := s.k.queuedKeys()
+	if s.terms.From != "" || queued == 0 {
+		return false
+	}
+	if queued == s.k.keys() { // the queue is where all keys are
+		return true
+	}
+	lane := s.k.queueLane(s.name)
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	return s.k.now() >= s.k.queueDown[lane]
 }
 
 // contended tells whether a wait for the name should stand in line at once: because somebody does, because the lock is in this process, or
@@ -176,13 +186,53 @@ func (s *speaker) claimPlace(ctx context.Context) (*holding, setback, error) {
 }
 
 // withoutQueue is for a queue that is on one of several nodes, which does not answer: the others may do without it.
-func (s *speaker) withoutQueue(back setback) bool {
-	if !back.faulty || s.k.queuedKeys() == s.k.keys() || store.IsPermanent(back.err) {
+func (s *speaker) withoutQueue(ctx context.Context, back setback) bool {
+	var missing *ReplicaError
+	switch {
+	case back.queueErr == nil || s.k.queuedKeys() == s.k.keys():
+		return false
+	case store.IsPermanent(back.queueErr) || errors.As(back.queueErr, &missing):
+		return false
+	case ctx.Err() != nil || s.k.life.Err() != nil:
+		s.k.suspect(s.name)
 		return false
 	}
-	s.k.queueDown.Store(int64(s.k.now() + queueDownFor))
+	s.k.queueIsDown(s.k.queueLane(s.name))
 	s.leaveQueue()
 	return true
+}
+
+// queueLane is the lane to the node that the queue of a name is on.
+func (k *locker) queueLane(name string) int { return k.store.Lane(keyOf(k.prefix, 0, name)) }
+
+// queueIsDown has the queues of one node left alone for a while.
+func (k *locker) queueIsDown(lane int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.queueDown[lane] = k.now() + queueDownFor
+}
+
+// suspect is for a claim in the queue that its caller has given up. That says nothing of the node, but callers who always give up
+// sooner than an attempt does would never find out. So the node is asked, once for all of them.
+func (k *locker) suspect(name string) {
+	lane := k.queueLane(name)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.suspects[lane] {
+		return
+	}
+	k.suspects[lane] = k.spawnLocked(func() {
+		ctx, cancel := context.WithTimeout(k.life, k.patience.now())
+		defer cancel()
+		ops := []store.Op{{Key: keyOf(k.prefix, 0, name)}}
+		k.store.Look(ctx, ops)
+		if err := ops[0].Err; err != nil && !store.IsPermanent(err) {
+			k.queueIsDown(lane)
+		}
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.suspects, lane)
+	})
 }
 
 // openPlace makes a place, which nobody knows of yet.
@@ -257,6 +307,7 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 		return setback{}, true
 	}
 	back = k.appraise(ended, l, p.all(ops))
+	back.queueErr = p.ops[0].Err
 	return back, !p.over && (p.ops[0].Queued || p.ops[0].Err != nil && !anyUnacknowledged(p.ops))
 }
 

@@ -40,11 +40,24 @@ func (c *inCluster) standing(name string, n int) {
 		Should(BeEquivalentTo(n), "in the queue of "+name)
 }
 
+// nameOnFirst finds a name whose first key, and with it the queue, is on a node that has none of its other keys.
+func (c *inCluster) nameOnFirst(m mix, node *lab.Server) string {
+	GinkgoHelper()
+	for {
+		name := c.nameOn(m, node, 1)
+		if where := c.where(m, name); where[0] == node {
+			return name
+		}
+	}
+}
+
 // handedTo has a lock handed from one to the other, which so knows that somebody may stand in the queue.
 func (c *inCluster) handedTo(from, to ctxlock.Locker, name string, check *checker) holding {
 	GinkgoHelper()
 	first := take(bg(), from.WithContext, name)
-	check.enter(first)
+	if check != nil {
+		check.enter(first)
+	}
 	next := c.stands(to, name, 1, check)
 	first.release()
 	return next.gets(soon)
@@ -205,6 +218,82 @@ var _ = Describe("In a cluster, the queue", Ordered, ContinueOnFailure, Label("c
 		again.release()
 		waiter.gets(busy).release()
 		Eventually(c.left, soon).Should(BeEmpty())
+	})
+})
+
+var _ = Describe("In a cluster whose queues are on one of several nodes, a queue", Ordered, ContinueOnFailure, Label("control"), func() {
+	var c *inCluster
+	BeforeAll(func() { // nodes that do not answer are not replaced
+		cluster, err := lab.StartCluster(3, 0, lab.Config{Args: []string{"--cluster-node-timeout", "60000"}})
+		Expect(err).NotTo(HaveOccurred())
+		c = &inCluster{Cluster: cluster, primaries: cluster.Nodes}
+	})
+	AfterAll(func() { c.Stop() })
+	BeforeEach(func() {
+		before := gleak.Goroutines()
+		DeferCleanup(func() { // see above
+			Eventually(gleak.Goroutines).WithTimeout(10 * time.Second).WithPolling(50 * time.Millisecond).ShouldNot(gleak.HaveLeaked(before))
+		})
+	})
+
+	// patience is how long an attempt takes.
+	split, patience := mix{majority: 2}, 500*time.Millisecond
+	impatient := func() ctxlock.Locker {
+		option := split.option(c.Addrs()...)
+		option.TryNextAfter = patience
+		return locker(option)
+	}
+
+	It("is not left by others when a wait is given up in the middle of its claim", func() {
+		victim := c.Nodes[0]
+		name, other, check := c.nameOnFirst(split, victim), c.nameOn(split, victim, 0), new(checker)
+		a, b := impatient(), impatient()
+		holders := []holding{take(bg(), a.WithContext, name), take(bg(), a.WithContext, other)}
+		for _, h := range holders {
+			check.enter(h)
+		}
+		victim.Freeze()
+		ctx, cancel := context.WithCancel(bg())
+		gone := begin(ctx, b.WithContext, name, nil)
+		Consistently(gone.done, patience/5).ShouldNot(BeClosed())
+		cancel()
+		Expect(gone.fails(busy)).To(MatchError(context.Canceled))
+		victim.Thaw()
+		for i, name := range []string{name, other} {
+			waiter := c.stands(b, name, 1, nil)
+			holders[i].release()
+			waiter.gets(soon).release()
+		}
+		Eventually(c.left, soon).Should(BeEmpty())
+	})
+
+	It("is done without where its node does not answer, also if no caller waits for that, and there alone", func() {
+		victim := c.Nodes[0]
+		a, b := impatient(), impatient()
+		names := []string{c.nameOnFirst(split, victim), c.nameOnFirst(split, victim)}
+		other := c.nameOn(split, victim, 0)
+		held := take(bg(), a.WithContext, other)
+		lockers := []ctxlock.Locker{a, b}
+		for i, name := range names { // so that it goes to the queue at once
+			c.handedTo(lockers[1-i], lockers[i], name, nil).release()
+		}
+		victim.Freeze()
+		defer victim.Thaw()
+		got := func(l ctxlock.Locker, name string) func() error { // in less time than an attempt takes
+			return func() error {
+				ctx, cancel := context.WithTimeout(bg(), patience/2)
+				defer cancel()
+				_, release, err := l.WithContext(ctx, name)
+				go release()
+				return err
+			}
+		}
+		waits := begin(bg(), a.WithContext, names[0], nil).gets(soon)
+		go waits.release()
+		Eventually(got(b, names[1])).WithTimeout(soon).Should(Succeed())
+		waiter := c.stands(b, other, 1, nil)
+		held.release()
+		waiter.gets(soon).release()
 	})
 })
 

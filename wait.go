@@ -195,7 +195,7 @@ func (s *speaker) speak(ctx context.Context) (*holding, error) {
 // attempt claims once, in the queue if there is one.
 func (s *speaker) attempt(ctx context.Context, arm bool) (*holding, setback, error) {
 	if s.queues() && !arm {
-		if l, back, err := s.claimPlace(ctx); l != nil || err != nil || !s.withoutQueue(back) {
+		if l, back, err := s.claimPlace(ctx); l != nil || err != nil || !s.withoutQueue(ctx, back) {
 			return l, back, err
 		}
 	}
