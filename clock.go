@@ -63,64 +63,6 @@ func (c *serverClock) deadline(now, validity time.Duration) (ms int64, ok bool) 
 	return (now + c.ahead + validity).Milliseconds() + 1, true
 }
 
-// timing is the best that is known of a server's clock of late. Those among whom a lock goes from hand to hand are put in order by it in the
-// queue, so that it takes no command to ask for the time: it errs by half of the quickest round trip of late, and nothing but that order rests on it.
-type timing struct {
-	mu    sync.Mutex
-	best  sample
-	next  sample        // the best since turns
-	turns time.Duration // when next takes the place of best
-	asked time.Duration // when the time was asked for last
-	pause time.Duration // until it is asked for again
-}
-
-// sample is what one answer tells of a server's clock.
-type sample struct {
-	ahead  time.Duration // server's time less ours, about
-	spread time.Duration // the round trip by which that was learned; zero if it was not
-}
-
-const (
-	// The time is asked for often at first, when one slow answer would put a waiter behind all others, or before them.
-	firstTiming, mostTiming = 10 * time.Millisecond, 2 * time.Second
-	// timingTurn is how long a good sample counts.
-	timingTurn = 10 * time.Second
-)
-
-func (t *timing) learn(server, sent, now time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if now >= t.turns {
-		t.turns = now + timingTurn
-		if t.next.spread != 0 {
-			t.best, t.next = t.next, sample{}
-		}
-	}
-	s := sample{server - sent - (now-sent)/2, max(now-sent, 1)}
-	for _, other := range []*sample{&t.best, &t.next} {
-		if other.spread == 0 || s.spread <= other.spread {
-			*other = s
-		}
-	}
-}
-
-// reading is what the server's clock says, in microseconds. ok is false if it is not known; ask tells to ask for the time again.
-func (t *timing) reading(now time.Duration) (us int64, ok, ask bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if ask = now-t.asked >= t.pause; ask {
-		t.asked, t.pause = now, min(max(2*t.pause, firstTiming), mostTiming)
-	}
-	return (now + t.best.ahead).Microseconds(), t.best.spread != 0, ask
-}
-
-// forget is for when another server may answer from now on.
-func (t *timing) forget() {
-	t.mu.Lock()
-	t.best, t.next, t.pause = sample{}, sample{}, 0
-	t.mu.Unlock()
-}
-
 // stale tells whether the clock should be asked for by a claim, that is, if nothing was heard of it for so long.
 func (c *serverClock) stale(now, silence time.Duration) bool {
 	c.mu.Lock()

@@ -339,6 +339,87 @@ var _ = Describe("A server's clock", Label("control"), func() {
 	})
 })
 
+// turning is how a lock went round among lockers.
+type turning struct {
+	visits  [8]atomic.Int64
+	longest [8]time.Duration // that one waited; each is its own goroutine's
+}
+
+// turn has lockers take a lock in turn, without a pause, for as long as during takes.
+func turn(option ctxlock.LockerOption, check *checker, during func()) *turning {
+	GinkgoHelper()
+	t, name := new(turning), unique()
+	ctx, stop := context.WithCancel(bg())
+	defer stop()
+	var work sync.WaitGroup
+	var lockers []ctxlock.Locker
+	for range t.visits {
+		lockers = append(lockers, locker(option))
+	}
+	for i, l := range lockers {
+		work.Go(func() {
+			for {
+				began := time.Now()
+				held, release, err := l.WithContext(ctx, name)
+				if ctx.Err() != nil {
+					release()
+					return
+				}
+				t.longest[i] = max(t.longest[i], time.Since(began))
+				if err == nil {
+					check.enter(held)
+					t.visits[i].Add(1)
+				}
+				release()
+			}
+		})
+	}
+	during()
+	stop()
+	work.Wait()
+	return t
+}
+
+// shares gives how many holdings the one with the fewest had, and the one with the most, and the longest wait.
+func (t *turning) shares() (least, most int64, longest time.Duration) {
+	least = t.visits[0].Load()
+	for i := range t.visits {
+		n := t.visits[i].Load()
+		least, most, longest = min(least, n), max(most, n), max(longest, t.longest[i])
+	}
+	return least, most, longest
+}
+
+var _ = Describe("A server's clock that is set while a queue turns", Label("control"), func() {
+	for _, jump := range []struct {
+		by, validity, every, total time.Duration
+	}{
+		{-50 * time.Millisecond, 5 * time.Second, 4 * time.Second, 4 * time.Second},
+		{100 * time.Millisecond, 5 * time.Second, 4 * time.Second, 4 * time.Second},
+		{time.Hour, 500 * time.Millisecond, 1500 * time.Millisecond, 6 * time.Second},
+	} {
+		It("to and fro by "+jump.by.String()+" changes nothing about who gets how much", func() {
+			s, check := server(lab.Config{Clock: true}), new(checker)
+			option := plain.option(s.Addr())
+			option.KeyValidity = jump.validity
+			t := turn(option, check, func() {
+				time.Sleep(time.Second) // a pace, not a wait
+				for start, to := time.Now(), jump.by; time.Since(start) < jump.total; to = -to {
+					s.SetClock(to)
+					time.Sleep(jump.every)
+				}
+			})
+			least, most, longest := t.shares()
+			GinkgoWriter.Printf("from %d to %d holdings, longest wait %v\n", least, most, longest)
+			Expect(most).To(BeNumerically("<", 3*least))
+			// Keys that run out early are seen to within a look, and a clock that has jumped ahead is not trusted for a validity.
+			Expect(longest).To(BeNumerically("<", 2*min(jump.validity, 500*time.Millisecond)+soon))
+			check.exclusive()
+			nothingLeft(s, soon)
+		})
+	}
+})
+
 var _ = Describe("A claim that is held up on its way", Label("control"), func() {
 	It("plants no key once its sender is gone, whether the locker has been at work or has just connected", func() {
 		together([]mix{{majority: 1}, {majority: 2}, {majority: 1, noLoop: true}, {majority: 1, polling: true}}, func(m mix) {

@@ -183,7 +183,7 @@ func (s *valkeyStore) rehearse(ctx context.Context) error {
 	life := s.lifetime(probeTime)
 	holder, waiter := ask("a"), ask("b")
 	for _, ops := range [][]store.Op{holder, waiter} {
-		said, _ := s.joinOnce(ctx, ops, life, true)
+		said, _ := s.joinOnce(ctx, ops, life, joining{whole: true})
 		said.command = evalsha
 		_, refused := said.join(ops)
 		if err := errors.Join(refused, ops[0].Err); err != nil {

@@ -60,16 +60,17 @@ var errNotHanded = errors.New("ctxlock: the lock was taken otherwise")
 
 // beside is the names of the keys beside those of a lock.
 type beside struct {
-	queue, list string
-	counters    []string
+	queue    string
+	counters []string
 }
 
 // contention is what is remembered of a name that somebody had to wait for. Its beside does not change.
 type contention struct {
-	at     time.Duration // when that was last
-	beside *beside
-	turns  turns
-	swept  time.Duration // when what an own wait or attempt had left was last found to be gone
+	at      time.Duration // when that was last
+	beside  *beside
+	turns   turns
+	swept   time.Duration // when what an own wait or attempt had left was last found to be gone
+	renewed time.Duration // when a claim last had the queue live on
 }
 
 // place is where a wait stands in the queue. l does not change. ops, over, timed, watched and told belong to the goroutine of the
@@ -79,6 +80,7 @@ type place struct {
 	ops  []store.Op
 	over bool // the wait goes on without it
 
+	rank    int64                     // where it stands, or stood; zero if that is not known
 	epoch   int32                     // of the last claim
 	settled int32                     // of the last that was answered
 	stray   int32                     // of the first that was not, and may still arrive; zero if none
@@ -146,7 +148,7 @@ func (k *locker) noteContention(name string) *contention {
 			}
 			delete(k.contention, other)
 		}
-		c = &contention{beside: k.besideOf(name), swept: -1}
+		c = &contention{beside: k.besideOf(name), swept: -1, renewed: -rejoinAfter}
 		k.contention[name] = c
 	}
 	c.at = k.now()
@@ -155,7 +157,7 @@ func (k *locker) noteContention(name string) *contention {
 
 // besideOf makes the names of what stands beside a lock.
 func (k *locker) besideOf(name string) *beside {
-	b := &beside{queue: queueKeyOf(k.prefix, name), list: listKeyOf(k.prefix, name), counters: make([]string, k.keys())}
+	b := &beside{queue: queueKeyOf(k.prefix, name), counters: make([]string, k.keys())}
 	for i := range b.counters {
 		b.counters[i] = counterKeyOf(k.prefix, i, name)
 	}
@@ -362,19 +364,23 @@ func (p *place) prepare(cancel context.CancelCauseFunc) (sent time.Duration) {
 		p.sent[p.epoch%mostEpochs] = sent
 	}
 	l.claimOps(manner{}, p.ops)
+	note := l.queueing.note
 	for i := range p.ops {
 		op := &p.ops[i]
-		op.Queue, op.Epoch, op.Settled, op.Fenced, op.Timed = l.queueing.note.beside.queue, p.epoch, p.settled, l.terms.Fencing, p.timed
+		op.Queue, op.Epoch, op.Settled, op.Fenced, op.Timed = note.beside.queue, p.epoch, p.settled, l.terms.Fencing, p.timed
 	}
 	p.timed = true // those who ask again have been waiting
-	p.ops[0].List = l.queueing.note.beside.list
+	p.ops[0].Return = p.rank
+	if p.rank > 0 || sent-note.renewed >= rejoinAfter {
+		p.ops[0].Renew, note.renewed = true, sent
+	}
 	l.patient(sent + k.patience.now())
 	return sent
 }
 
 // note books what was answered, whether it was good news or not. Under k.mu.
 func (p *place) note(sent time.Duration) {
-	if p.ops[0].Err != nil {
+	if p.ops[0].Err != nil && !p.ops[0].Queued {
 		return
 	}
 	p.l.k.patience.learn(p.l.k.now() - sent)
@@ -385,6 +391,9 @@ func (p *place) note(sent time.Duration) {
 		p.told = p.l.k.now()
 	}
 	if p.ops[0].Queued {
+		if rank := p.ops[0].Rank; rank > 0 {
+			p.rank = rank
+		}
 		note := p.l.k.noteContention(p.l.name)
 		if p.watched { // somebody has it who does not know of the queue
 			note.turns.passed(0, p.l.k.now())
@@ -629,7 +638,10 @@ func (k *locker) passedToNobody(name string, passed *store.Passed) (back *holdin
 func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more bool) {
 	p := s.place
 	if back.key == "" {
-		return nil, s.sleep(ctx, s.left(s.faults.next()), s.woken)
+		if more = s.sleep(ctx, s.left(s.faults.next()), s.woken); more {
+			l = s.passed()
+		}
+		return l, more
 	}
 	s.faults.reset()
 	s.key = back.key

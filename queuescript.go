@@ -1,7 +1,9 @@
 package ctxlock
 
-// The queue of those who wait for a lock is a sorted set beside its first key: members are entries, scores say when they came. An entry
-// tells all that is needed to pass the lock on to it:
+// The queue of those who wait for a lock is a sorted set beside its first key: members are entries, and scores their ranks. Whoever comes gets
+// the rank of the last and one more, so the order is that of arrival, whatever becomes of clocks; only in an empty queue is it the server's time, in
+// microseconds, so that those who come back to a queue that was emptied stand before those who came since. An entry tells all that is needed to
+// pass the lock on to it:
 //
 //	validity:fenced:epoch:inbox:owner
 //
@@ -46,26 +48,27 @@ const (
 var (
 	// joinScript takes the keys if a majority of them is free, or ours already; else it stands in the queue.
 	//
-	// ARGV: number of keys, owner value, channel prefix, PX or PXAT, its value, entry, score, floor of the token, life of the queue in
-	// milliseconds, list of waiters or empty, whether to tell what the key has left, the mark of a pause, entries that this wait may have in the queue already.
+	// ARGV: number of keys, owner value, channel prefix, PX or PXAT, its value, entry, the rank that it had or empty, floor of the token, life of the
+	// queue in milliseconds, flags, the mark of a pause, entries that this wait may have in the queue already. Flags are "t" to tell what the key has
+	// left, "r" to have the queue live on, and "n" to take nothing that is free.
 	//
 	// Behind a holder that does not know of the queue, the first few are those who watch: more than one, since they may be dead.
 	//
 	// It returns the state: 1 taken, 0 in the queue, 2 in the queue and the keys are watched, 3 the same and the holder was told, -1 neither;
-	// and then the token; another's value; what the first key has left, in milliseconds, or 0; the error that kept it from the queue, or the server's time if it was taken; and for
+	// and then the token; another's value; what the first key has left, in milliseconds, or 0; the error that kept it from the queue, or the server's time if it was taken, or else the rank; and for
 	// each key "o" if it was ours or "n" if it is now, with what it has left, "f" if it is free, and "h" if another has it.
 	//
 	// The first line keeps it from running while the server is out of memory: without that, a script may use as much as it likes once it has used a
 	// command that writes, of which GETEX is one. Passing on is another matter: it must go on then.
 	joinScript = script{
-		text: "#!lua\n" + `local mark=ARGV[12] ` + readKeys + nextToken + tell +
+		text: "#!lua\n" + `local mark=ARGV[11] local function flag(f) return string.find(ARGV[10],f) end ` + readKeys + nextToken + tell +
 			`local function answer(state,token,ttl,err) local r={state,token,h or "",ttl,err} ` +
 			`for i=1,n do local x=string.sub(is[i],1,1) r[5+i]=x if x=="o" or x=="n" then r[5+i]=x..redis.call("PTTL",KEYS[i]) end end return r end ` +
 			`local since=false ` +
-			`for i=13,#ARGV do since=redis.pcall("ZSCORE",q,ARGV[i]) or since redis.pcall("ZREM",q,ARGV[i]) end ` +
+			`for i=12,#ARGV do since=redis.pcall("ZSCORE",q,ARGV[i]) or since redis.pcall("ZREM",q,ARGV[i]) end ` +
 			`local yields=own==0 and free>n/2 and redis.call("PTTL",mark) or -2 ` +
 			`if yields>100 then yields=-2 end ` +
-			`if own+free>n/2 and yields<1 then local k="0" ` +
+			`if own+free>n/2 and yields<1 and (own>n/2 or not flag("n")) then local k="0" ` +
 			`if #KEYS>n+1 then local floor=tonumber(ARGV[8]) ` +
 			`if own>n/2 then for i=n+2,2*n+1 do local x=tonumber(redis.call("GETEX",KEYS[i]) or 0) if x and x>floor and x<9e15 and x>tonumber(k) then k=string.format("%.0f",x) end end end ` +
 			`if k=="0" then k=token(floor) end ` +
@@ -73,22 +76,19 @@ var (
 			`for i=1,n do if is[i]=="free" then redis.call("SET",KEYS[i],ARGV[2],ARGV[4],ARGV[5]) is[i]="new" end end ` +
 			`local t=redis.call("TIME") return answer(1,k,0,t[1].." "..t[2]) end ` +
 			`if type(since)=="table" then return answer(-1,"0",0,since.err or "WRONGTYPE") end ` +
-			`local score=since or ARGV[7] ` +
-			`if score=="" then local t=redis.call("TIME") score=string.format("%.0f",t[1]*1000000+t[2]) end ` +
-			`local r=redis.pcall("ZADD",q,score,ARGV[6]) if type(r)=="table" then return answer(-1,"0",0,r.err) end ` +
-			`r=redis.pcall("PEXPIRE",q,ARGV[9]) if type(r)=="table" then redis.call("ZREM",q,ARGV[6]) return answer(-1,"0",0,r.err) end ` +
-			`if since and ARGV[10]~="" then local t=redis.call("TIME") local now=t[1]*1000000+t[2] ` +
-			`local e=redis.call("ZRANGE",q,0,7,"WITHSCORES") for i=1,#e,2 do ` +
-			`if math.abs(now-tonumber(e[i+1]))>5000000 then local id=string.match(e[i],"^%d+:f?:%d+:[mk]([^:]+):") ` +
-			`local l=id and redis.pcall("HGET",ARGV[10],"ctxlock/"..id.."/") local till=type(l)=="string" and tonumber(string.match(l," (%d+)$")) ` +
-			`if e[i]~=ARGV[6] and (not till or till<now/1000) then redis.call("ZREM",q,e[i]) end end end end ` +
-			`if not h then return answer(2,"0",yields,"") end ` +
+			`local rank,renew=tonumber(since or ARGV[7]),flag("r") ` +
+			`if not rank then local e=redis.pcall("ZRANGE",q,-1,-1,"WITHSCORES") if e.err then return answer(-1,"0",0,e.err) end ` +
+			`if e[2] then rank=(tonumber(e[2]) or 0)+1 else renew=true local t=redis.call("TIME") rank=t[1]*1000000+t[2] end end ` +
+			`rank=string.format("%.0f",rank) ` +
+			`local r=redis.pcall("ZADD",q,"NX",rank,ARGV[6]) if type(r)=="table" then return answer(-1,"0",0,r.err) end ` +
+			`r=renew and redis.pcall("PEXPIRE",q,ARGV[9]) if type(r)=="table" then redis.call("ZREM",q,ARGV[6]) return answer(-1,"0",0,r.err) end ` +
+			`if not h then return answer(2,"0",yields,rank) end ` +
 			`local function left() for i=1,n do local x=redis.call("PTTL",KEYS[i]) if x~=-2 then return x end end return 0 end ` +
-			`if string.find(h,"^ctxlock/[^/]*/%+") or redis.call("ZRANK",q,ARGV[6])>2 then return answer(0,"0",ARGV[11]=="1" and left() or 0,"") end ` +
+			`if string.find(h,"^ctxlock/[^/]*/%+") or redis.call("ZRANK",q,ARGV[6])>2 then return answer(0,"0",flag("t") and left() or 0,rank) end ` +
 			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
 			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
-			`return answer(told>0 and 3 or 2,"0",left(),"")`,
-		sha1: "a4747e640f490cfec1804d9da42fd59174e5f588",
+			`return answer(told>0 and 3 or 2,"0",left(),rank)`,
+		sha1: "e9f57897679a37400026bd86249fa105232656e7",
 	}
 
 	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them. If very many have gone without a

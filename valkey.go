@@ -26,7 +26,6 @@ type valkeyStore struct {
 
 	start    time.Time
 	clock    serverClock // not used in a cluster, where keys are on servers with different clocks
-	timing   timing      // the same
 	pxat     bool
 	patience time.Duration // how long replicas may take to acknowledge
 
@@ -142,7 +141,6 @@ func (s *valkeyStore) onLost() {
 		lane.shaky.Store(true)
 	}
 	s.clock.doubt()
-	s.timing.forget()
 }
 
 // lifetime is how one request says how long its keys are to live: to a point in the server's time, or from when it arrives.
@@ -170,18 +168,21 @@ func (s *valkeyStore) Claim(ctx context.Context, ops []store.Op) {
 	if len(ops) == 0 {
 		return
 	}
+	queued := ops[0].Queue != "" && s.queueable(&ops[0])
+	var distrust error
 	if !s.cluster && !ops[0].Force && !ops[0].Restore {
-		if err := s.clock.distrusted(s.now(), ops[0].Validity); err != nil {
-			failAll(ops, err)
-			return
-		}
+		distrust = s.clock.distrusted(s.now(), ops[0].Validity)
+	}
+	if distrust != nil && !queued {
+		failAll(ops, distrust)
+		return
 	}
 	if err := s.reachable(ops); err != nil {
 		failAll(ops, store.Permanent(err))
 		return
 	}
-	if ops[0].Queue != "" && s.queueable(&ops[0]) {
-		s.join(ctx, ops)
+	if queued {
+		s.join(ctx, ops, distrust)
 	} else if refused := s.claim(ctx, ops, false); refused != nil {
 		s.claim(ctx, ops, unknownScript(refused))
 	}

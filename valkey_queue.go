@@ -114,30 +114,54 @@ func (s *valkeyStore) channels() string {
 	return s.inbox.channels
 }
 
-// join is a claim that stands in the queue if it fails. The ops are the keys of one lock.
-func (s *valkeyStore) join(ctx context.Context, ops []store.Op) {
+// join is a claim that stands in the queue if it fails. The ops are the keys of one lock. distrust is why a key that is free must not be taken, or
+// nil: it may have run out before its time. Who stands in the queue gets the lock from one who has it, which is as good as ever.
+func (s *valkeyStore) join(ctx context.Context, ops []store.Op, distrust error) {
 	life := s.lifetime(ops[0].Validity)
-	said, step := s.joinOnce(ctx, ops, life, false)
+	said, step := s.joinOnce(ctx, ops, life, joining{wary: distrust != nil})
 	if unknownScript(said.results[0].Error()) {
-		again, more := s.joinOnce(ctx, ops, life, true)
+		again, more := s.joinOnce(ctx, ops, life, joining{wary: distrust != nil, whole: true})
 		said, step = again, max(step, more)
 	}
 	said.command = evalsha
 	taken, refused := said.join(ops)
-	if refused != nil {
+	switch {
+	case refused != nil && distrust != nil:
+		failAll(ops, distrust)
+		return
+	case refused != nil:
 		s.withoutQueue(ctx, ops, refused)
 		return
+	}
+	if distrust != nil && ops[0].Queued && !heldByOthers(ops) {
+		for i := range ops {
+			ops[i].Err = distrust
+		}
 	}
 	if s.cluster || taken == 0 {
 		return
 	}
-	s.learnTime(taken, life.sent)
 	switch step = max(step, s.clock.observe(taken, life.sent, s.now())); {
 	case ops[0].Mine() && s.clock.distrusted(s.now(), ops[0].Validity) != nil:
 		s.doubt(ops)
 	case step != steady && life.at != 0: // the keys were given the wrong life
 		s.extendAgain(ctx, ops)
 	}
+}
+
+// joinFlags are those of the script.
+func joinFlags(op *store.Op, wary bool) string {
+	flags := make([]byte, 0, 4)
+	if op.Timed {
+		flags = append(flags, 't')
+	}
+	if op.Renew {
+		flags = append(flags, 'r')
+	}
+	if wary {
+		flags = append(flags, 'n')
+	}
+	return string(flags)
 }
 
 // withoutQueue is a claim that could not stand in the queue.
@@ -153,24 +177,39 @@ func (s *valkeyStore) withoutQueue(ctx context.Context, ops []store.Op, refused 
 	}
 }
 
+// joining is how the script is run.
+type joining struct {
+	wary  bool // takes nothing that is free
+	whole bool // sends it in full
+}
+
+// heldByOthers tells whether somebody was met who has one of the keys.
+func heldByOthers(ops []store.Op) bool {
+	for i := range ops {
+		if ops[i].Holder != store.Unnamed && ops[i].Holder != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // joinOnce runs the script, and gives its answer, and whether the server's clock was found to have jumped.
-func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetime, whole bool) (said answers, step clockStep) {
+func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetime, how joining) (said answers, step clockStep) {
 	op, b, batch := &ops[0], s.client.B(), newBatch()
-	score := "" // the script asks for the time
-	us, known, ask := s.timing.reading(life.sent)
-	if known && !s.cluster && !op.Timed {
-		score = strconv.FormatInt(us, 10)
+	rank := ""
+	if op.Return > 0 && op.Return < mostRank {
+		rank = strconv.FormatInt(op.Return, 10)
 	}
 	messages := s.inbox.messages.Load() // once: the entry and what is watched must agree
 	if !messages {                      // by a command of its own: up to Redis 7.0, scripts have all of their keys watched, and no others
 		batch.add(b.Exists().Key(op.Queue + ":" + s.inbox.id).Build())
 	}
 	entry := s.entry(op, op.Epoch, messages)
-	args := append(make([]string, 0, 16), strconv.Itoa(len(ops)), op.Owner, s.channels(), life.unit, life.value, entry, score,
-		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), op.List, flag(op.Timed), s.mark(op.Queue))
+	args := append(make([]string, 0, 16), strconv.Itoa(len(ops)), op.Owner, s.channels(), life.unit, life.value, entry, rank,
+		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), joinFlags(op, how.wary), s.mark(op.Queue))
 	args = s.entries(args, op, op.Epoch, messages)
-	batch.add(joinScript.command(b, whole, s.queueKeys(ops, op.Counter != ""), args...))
-	if !s.cluster && (ask || s.clock.stale(life.sent, askQueuedAfter)) { // a claim that fails must tell of the clock, too
+	batch.add(joinScript.command(b, how.whole, s.queueKeys(ops, op.Counter != ""), args...))
+	if !s.cluster && s.clock.stale(life.sent, askQueuedAfter) { // a claim that fails must tell of the clock, too
 		batch.add(b.Time().Build())
 	}
 	said = s.lane(op.Key).ask(ctx, usual, op.Key, batch)
@@ -178,18 +217,9 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 		said.next()
 	}
 	if len(said.results) > 1 {
-		server := timeIn(said.results[1])
-		s.learnTime(server, life.sent)
-		step = s.observeServer(life, server)
+		step = s.observeTime(life, said.results[1])
 	}
 	return said, step
-}
-
-// learnTime learns from a time that the server told in answer to a request that was sent then.
-func (s *valkeyStore) learnTime(server, sent time.Duration) {
-	if server != 0 {
-		s.timing.learn(server, sent, s.now())
-	}
 }
 
 // queueKeys are the keys of the scripts: the lock's, the queue, and the counters of fencing tokens.
@@ -267,6 +297,8 @@ func (a *answers) join(ops []store.Op) (taken time.Duration, refused error) {
 	if state == 1 {
 		seconds, micros, _ := strings.Cut(said, " ")
 		taken = serverTime(seconds, micros)
+	} else {
+		ops[0].Rank = rankOf(said)
 	}
 	for i := range ops {
 		op := &ops[i]
@@ -277,6 +309,18 @@ func (a *answers) join(ops []store.Op) (taken time.Duration, refused error) {
 		}
 	}
 	return taken, nil
+}
+
+// mostRank is where floating point, by which servers count ranks, is no longer exact.
+const mostRank = 9e15
+
+// rankOf reads a rank; zero if that is none.
+func rankOf(said string) int64 {
+	rank, err := strconv.ParseInt(said, 10, 64)
+	if err != nil || rank < 0 || rank >= mostRank {
+		return 0
+	}
+	return rank
 }
 
 // joined reads what became of one key. holder is another whom the lock's keys have met, and left what the first of them has left.

@@ -12,6 +12,7 @@ import (
 // standing is how one stands in a queue.
 type standing struct {
 	owner    string
+	rank     int64
 	epoch    int32
 	validity time.Duration
 	fenced   bool
@@ -115,13 +116,19 @@ func (st *step) stand(ops []store.Op) {
 	op := &ops[0]
 	queue := st.queue(op.Queue)
 	at := slices.IndexFunc(queue, func(s standing) bool { return stands(s, op, op.Epoch) })
-	s := standing{op.Owner, op.Epoch, op.Validity, op.Fenced, st.by}
+	s := standing{op.Owner, 0, op.Epoch, op.Validity, op.Fenced, st.by}
 	if at >= 0 {
+		s.rank = queue[at].rank
 		queue[at] = s
 	} else {
+		s.rank = st.rank(queue, op.Return)
 		at = len(queue)
-		queue = append(queue, s)
+		for at > 0 && queue[at-1].rank > s.rank {
+			at--
+		}
+		queue = slices.Insert(queue, at, s)
 	}
+	op.Rank = s.rank
 	st.setQueue(op.Queue, queue)
 	var met string
 	for i := range ops {
@@ -154,6 +161,17 @@ func (st *step) stand(ops []store.Op) {
 		}
 		st.watch(ops[i].Key)
 	}
+}
+
+// rank is where somebody stands who comes, or comes back to where it stood.
+func (st *step) rank(queue []standing, back int64) int64 {
+	switch {
+	case back > 0:
+		return back
+	case len(queue) > 0:
+		return queue[len(queue)-1].rank + 1
+	}
+	return st.now.UnixMicro()
 }
 
 // passesOn tells whether a holder knows of the queue: its owner value says so.

@@ -42,12 +42,12 @@ type Op struct {
 	// Queue is the key of the queue of those who wait for the lock, or empty. Ops that follow each other and have the same Owner and the
 	// same Queue are the keys of one lock, all of them, and are carried out as one atomic step: see OpenQueue.
 	Queue string
-	// List is the list of waiters (see Enlist) by which those are told from the dead that stand in the queue for long.
-	List string
 	// Age is for how long others have passed the lock on in a row, and Passes how many before this one (Release).
 	Age time.Duration
 	// Yield goes with Free, and is for those who do not stand in the queue: for that long, claims with Queue take no key that is free.
 	Yield time.Duration
+	// Return is the Rank that an earlier claim of this wait was answered, or zero: if its place is gone, it stands there again.
+	Return int64
 	// Waiters is how many wait (Enlist).
 	Waiters int32
 	// Replicas is how many replicas must have acknowledged the claim before it counts.
@@ -59,9 +59,10 @@ type Op struct {
 	// Fenced tells that whoever stands in the queue wants a fencing token with the lock: it does, if its claim has a Counter; what Counter is
 	// in a Release is for whom the lock is passed on to.
 	Fenced bool
-	// Timed has a claim that stands in the queue told how long the key has left (TTL), and put exactly behind those who came before; otherwise a
-	// store may be wrong about that by a round trip. Either takes a command more.
+	// Timed has a claim that stands in the queue told how long the key has left (TTL), which takes a command more.
 	Timed bool
+	// Renew has the queue live for its full life from this claim on, which takes a command more. A queue that was empty does in any case.
+	Renew bool
 	// Free makes Release leave the keys free, although others stand in the queue: the first is told to look, after Yield.
 	Free bool
 	// Force makes Claim take the key from whoever has it. In a Release it means nothing to a store.
@@ -85,6 +86,9 @@ type Answer struct {
 	// given out for the counter before, and greater than Floor; or that same holding's own, if the claim is a repetition. Counters are
 	// not kept for ever, and servers lose them, so it is no less than the server's time in microseconds unless the counter was ahead of that.
 	Token int64
+	// Rank is where Owner stands in the queue (Claim with Queue): behind all that have a lower one. Newcomers get a higher one than all who stand
+	// there, whatever clocks say. Zero if it is not known.
+	Rank int64
 	// Err is why there is no answer. The rest means nothing beside it, but for Unknown.
 	Err error
 	// Waiting is how many wait (Waiting).
@@ -96,7 +100,8 @@ type Answer struct {
 	Stream int64
 	// Found tells that the key had Owner, and was deleted or passed on by this request (Release).
 	Found bool
-	// Queued tells that Owner stands in the queue now (Claim with Queue). TTL is zero then if it was not asked for.
+	// Queued tells that Owner stands in the queue now (Claim with Queue), also beside an Err, which then says why it did not take a lock that is
+	// free. TTL is zero then if it was not asked for.
 	Queued bool
 	// Watched tells that the one who has the lock does not pass it on by itself, as far as is known, and that the keys are being watched
 	// (Claim with Queue); Told, that it has been told to.
@@ -188,7 +193,7 @@ type Store interface {
 	//
 	// With Queue, a Claim of keys the majority of which is free, or has its Owner already, takes those, and the Owner is out of the queue;
 	// a key that is its own already is left as it is. Otherwise it takes none, and stands in the queue from then on, in the place that it had
-	// before if it had one: unless that is impossible, in which case it is a Claim without Queue that was made. A Release deletes
+	// before if it had one, or else by Return, or behind all others: unless that is impossible, in which case it is a Claim without Queue that was made. A Release deletes
 	// the keys that have its Owner, and leaves the queue if that was still in it; but if those are a majority and somebody stands in the
 	// queue who can be told, the keys are given to the first of them, with its own validity and fencing token, and that one is told
 	// (PassedOn), unless Free is set. If none of the keys has the Owner, the first in the queue is told to look.

@@ -193,6 +193,38 @@ func (s *storeTest) queueLeave() {
 	all[2].nothingQueued()
 }
 
+func (s *storeTest) queueReturn() {
+	all, ok := s.standers(5, 1)
+	if !ok {
+		return
+	}
+	all[0].takes()
+	var ranks []int64
+	for _, w := range all[1:] {
+		op := w.claims(1, 0)
+		if ranks = append(ranks, op.Rank); op.Rank <= 0 || len(ranks) > 1 && op.Rank <= ranks[len(ranks)-2] {
+			s.Fatalf("ranks %v", ranks)
+		}
+	}
+	for _, w := range all[2:4] {
+		w.releases(func(op *store.Op) { op.Epoch = 1 })
+	}
+	for _, i := range []int{3, 2} {
+		ops := all[i].ops(2, 1)
+		ops[0].Return = ranks[i-1]
+		send(s, all[i].store.Claim, ops)
+		if !ops[0].Queued || ops[0].Rank != ranks[i-1] {
+			s.Errorf("number %d comes back to %d, and is answered %+v", i, ranks[i-1], ops[0].Answer)
+		}
+	}
+	for i, w := range all[1:] {
+		all[i].releases(unchanged)
+		w.had()
+	}
+	all[4].releases(unchanged)
+	all[4].nothingQueued()
+}
+
 func (s *storeTest) queueGone() {
 	all, ok := s.standers(3, 1)
 	if !ok {
