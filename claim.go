@@ -48,6 +48,8 @@ type setback struct {
 	remains bool
 	// split tells that some keys were ours.
 	split bool
+	// clash is another majority that was met; nil if none was.
+	clash *MajorityError
 	// faulty tells that there were keys that could not be asked for.
 	faulty bool
 	// queueErr is what the node failed with that the queue is on; nil if it answered.
@@ -82,6 +84,9 @@ func (k *locker) sweptSince(name string, back setback, began time.Duration) bool
 // claim makes one attempt at a name: it sends for all keys at once and returns as soon as a majority has answered well, or
 // can no longer. What it leaves behind when it fails is cleaned up.
 func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, setback) {
+	if from := how.terms.From; k.clashes(from) {
+		return nil, setback{err: fmt.Errorf("ctxlock: %w", k.clash(name, from))}
+	}
 	if how.owner == "" {
 		var err error
 		if how.owner, err = how.terms.owner(); err != nil {
@@ -113,16 +118,21 @@ func (k *locker) claim(ctx context.Context, name string, how manner) (*holding, 
 		return k.settle(ctx, l)
 	}
 	back := k.appraise(ended, l, ops)
+	k.abandon(l, ops, back.err)
+	return nil, back
+}
+
+// abandon ends a claim that failed, and cleans up after it. Unlocks k.mu.
+func (k *locker) abandon(l *holding, ops []store.Op, cause error) {
 	remains := l.remainsOf(ops)
 	if l.takes { // it may have been taken all the same
-		delete(k.refusals, name)
+		delete(k.refusals, l.name)
 	}
 	k.mu.Unlock()
 	l.endOusted()
-	l.end(back.err)
+	l.end(cause)
 	l.timer.Stop()
-	k.leave(name, remains, k.now()+ops[0].Validity)
-	return nil, back
+	k.leave(l.name, remains, k.now()+ops[0].Validity)
 }
 
 // settle does what is still to do about a lock before it is handed out: with several keys, the fencing token, which is the greatest
@@ -240,6 +250,25 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 		k.leave(l.name, remains, sent+ops[0].Validity)
 		return
 	}
+	clash := l.bookLane(sent, ops, indexes, all, late)
+	l.unanswered -= int32(len(ops))
+	if l.tries && indexes == nil && l.state == claiming && clash == nil {
+		k.remember(l, sent, ops)
+	}
+	if clash != nil {
+		k.refuseClash(l, clash)
+		return
+	}
+	k.judge(l, sent)
+	if l.state == claiming && l.waits && int(l.unanswered) <= len(l.keys)-k.majority && l.count(taken) > 0 {
+		// Others are at it, too. Whoever keeps a minority of the keys until the rest has answered, or not, keeps everybody from a majority.
+		l.endBy(k.now() + max(leastGrace, k.patience.trips(4)))
+	}
+	k.mu.Unlock()
+}
+
+// bookLane books the answers of one lane. It gives another majority that was met. Under k.mu.
+func (l *holding) bookLane(sent time.Duration, ops []store.Op, indexes []int, all []store.Op, late bool) (clash *MajorityError) {
 	for j := range ops {
 		if l.state == claiming && ops[j].Mine() { // not the late ones: the token may have been handed out
 			l.token = max(l.token, ops[j].Token)
@@ -253,17 +282,11 @@ func (l *holding) askLane(ctx context.Context, ops []store.Op, indexes []int, al
 			l.book(i, sent, &ops[j])
 		}
 		l.keys[i].late = l.keys[i].late || late
+		if ops[j].Err == nil && l.k.clashes(ops[j].Holder) {
+			clash = l.k.clash(l.name, ops[j].Holder)
+		}
 	}
-	l.unanswered -= int32(len(ops))
-	if l.tries && indexes == nil && l.state == claiming {
-		k.remember(l, sent, ops)
-	}
-	k.judge(l, sent)
-	if l.state == claiming && l.waits && int(l.unanswered) <= len(l.keys)-k.majority && l.count(taken) > 0 {
-		// Others are at it, too. Whoever keeps a minority of the keys until the rest has answered, or not, keeps everybody from a majority.
-		l.endBy(k.now() + max(leastGrace, k.patience.trips(4)))
-	}
-	k.mu.Unlock()
+	return clash
 }
 
 const (
@@ -309,7 +332,7 @@ func (k *locker) judge(l *holding, sent time.Duration) {
 	switch {
 	case l.state == held: // a late answer has strengthened it
 		l.believe()
-	case l.count(mine) >= k.majority && l.overtaken > 0: // its own call is to confirm it first
+	case l.count(mine) >= k.majority && (l.overtaken > 0 || l.barred()): // its own call is to confirm it first
 		l.decide()
 	case l.count(mine) >= k.majority:
 		k.begin(l, sent)
@@ -389,6 +412,8 @@ func (k *locker) appraise(ended error, l *holding, ops []store.Op) setback {
 				fault = errNoAnswer // these would be taken for the caller's own
 			}
 		case op.Holder == "" || op.Holder == l.owner:
+		case k.clashes(op.Holder):
+			back.clash = k.clash(l.name, op.Holder)
 		case k.isRemains(op.Holder):
 			back.remains = true
 		case back.key == "" || op.TTL < back.ttl:
@@ -408,6 +433,8 @@ func (k *locker) explain(ended error, l *holding, back setback, fault error, ops
 	switch {
 	case k.ended:
 		return ErrLockerClosed
+	case back.clash != nil:
+		return fmt.Errorf("ctxlock: %w", back.clash)
 	case ended != nil && back.key == "" && (fault != nil || l.unanswered > 0):
 		return fmt.Errorf("%w (%w)", ended, errNoAnswer) // as unanswered does
 	case ended != nil:

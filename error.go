@@ -57,6 +57,28 @@ const (
 	Expired Reason = "expired"
 )
 
+// MajorityError tells that the lock, or one of its keys, is held by a Locker with another KeyMajority.
+// Such Lockers would not exclude each other, so a claim that meets one fails for good, also where it
+// got a majority of the keys itself, which it gives back. Give all Lockers that share names the same
+// KeyMajority. errors.Is does not find ErrNotLocked in it: trying again later is no answer.
+type MajorityError struct {
+	// Name is the name of the lock.
+	Name string
+	// Ours is the KeyMajority of the Locker that returned this, and Theirs that of the other.
+	Ours, Theirs int
+	// Holder is the other's owner value.
+	Holder string
+}
+
+// Error names both.
+func (e *MajorityError) Error() string {
+	return fmt.Sprintf("lock %s: KeyMajority is %d here, and %d where it is held (%s): all who share a lock need the same",
+		quote(e.Name), e.Ours, e.Theirs, quote(e.Holder))
+}
+
+// Permanent tells that waiting does not mend it.
+func (e *MajorityError) Permanent() bool { return true }
+
 // ReleaseError tells that a lock was given up, its context has ended, but the servers could not be told, so that others may
 // find it taken until its keys run out by themselves. The Locker goes on telling them in the background.
 type ReleaseError struct {

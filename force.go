@@ -67,10 +67,17 @@ func (l *holding) endOusted() {
 	l.ousted = nil
 }
 
-// confirm looks at the keys again of a claim that has its majority and was overtaken.
+// confirm looks at the keys again of a claim that has its majority, but was overtaken, or has met
+// one of valkeylock's that may be about to go. For that it looks several times.
 func (l *holding) confirm() {
 	k := l.k
-	for times := l.unsure(); times > 0; times = l.unsure() {
+	until := k.now() + max(leastGrace, k.patience.trips(4))
+	for pause := time.Duration(0); ; pause = min(2*pause+time.Millisecond/4, leastGrace/4) {
+		times, unsure := l.unsure()
+		if !unsure {
+			return
+		}
+		sleepFor(l, pause)
 		ops := make([]store.Op, len(l.keys))
 		for i := range ops {
 			ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
@@ -81,45 +88,57 @@ func (l *holding) confirm() {
 		k.onMajority(ops, majorityRequest{send: read, decided: k.agreed})
 		cancel()
 		k.mu.Lock()
-		l.bookConfirmation(sent, ops, times)
+		l.bookConfirmation(sent, ops)
+		k.judgeConfirmed(l, sent, times, k.now() >= until)
 		k.mu.Unlock()
 	}
 }
 
-// unsure tells how often it was overtaken, if a look is needed: that look answers for all of these.
-func (l *holding) unsure() (times int32) {
+// unsure tells whether a look is needed, and how often the claim was overtaken: the look answers for
+// all of these.
+func (l *holding) unsure() (times int32, unsure bool) {
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
 	if l.state != claiming || l.count(mine) < l.k.majority {
-		return 0
+		return 0, false
 	}
-	return l.overtaken
+	return l.overtaken, l.overtaken > 0 || l.barred()
 }
 
 // bookConfirmation books what such a look has found. Trust still counts from the claim. Under k.mu.
-func (l *holding) bookConfirmation(sent time.Duration, ops []store.Op, times int32) {
+func (l *holding) bookConfirmation(sent time.Duration, ops []store.Op) {
 	if l.state != claiming {
 		return
 	}
 	for i := range ops {
 		op, key := &ops[i], &l.keys[i]
-		if key.standing != mine {
+		was, until := key.standing, key.until
+		if was != mine && was != taken { // its claim has no answer yet
 			continue
 		}
-		until := key.until
 		key.standing = unheard
 		l.book(i, sent, op)
-		key.until = min(key.until, until)
+		if key.until = min(key.until, until); key.standing == unheard && was == taken {
+			key.standing = taken
+		}
 		if op.Err == nil {
 			l.ops[i].Holder, l.ops[i].TTL = op.Holder, op.TTL
 		}
 	}
+}
+
+// judgeConfirmed decides by that. Under k.mu.
+func (k *locker) judgeConfirmed(l *holding, sent time.Duration, times int32, last bool) {
 	switch {
-	case l.count(mine) < l.k.majority:
+	case l.state != claiming:
+	case l.count(mine) < k.majority:
 		l.giveUp()
-	case l.overtaken == times:
+	case l.overtaken != times: // it was overtaken again
+	case !l.barred():
 		l.overtaken = 0
-		l.k.begin(l, sent)
+		k.begin(l, sent)
+	case last:
+		l.giveUp()
 	}
 }
 

@@ -45,8 +45,6 @@ type holding struct {
 	trusted atomic.Int64
 	// decided is closed when claiming is over; nil if one goroutine asks for all the keys.
 	decided chan struct{}
-	// takes tells that it takes the lock from its holder: by force, or because that one hands it over.
-	takes bool
 	// ousted are those whom it was taken from in this process, whose contexts are to be ended. Written under k.mu, before the claim is decided.
 	ousted *oustedHolder
 	// released is closed when the release is done, and gone when the time for it is over; both are nil before it begins.
@@ -79,6 +77,7 @@ type holding struct {
 	tries      bool          // what it meets is remembered if it fails
 	waits      bool          // there will be another attempt if it fails
 	isDecided  bool          // decided is closed
+	takes      bool          // it takes the lock from its holder: by force, or because that one hands it over. Set before it is asked for
 	overtaken  int32         // how often the lock was taken by force here since its requests were sent
 	due        time.Duration // when to extend next, while on the agenda
 	place      int           // index in the agenda, or offAgenda

@@ -169,7 +169,7 @@ func newLocker(s store.Store, option LockerOption, c Contention, d drift) *locke
 		terms:     &terms{validity: option.KeyValidity, interval: option.ExtendInterval},
 		patience:  patience{set: option.TryNextAfter, window: d.windowOf(option.KeyValidity)},
 		start:     time.Now(),
-		id:        newID(),
+		id:        newID(int(option.KeyMajority)),
 		kick:      make(chan struct{}, 1),
 		closed:    make(chan struct{}),
 		locks:     make(map[string]*holding),

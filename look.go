@@ -200,12 +200,16 @@ func (k *locker) status(name string, ops []store.Op) (Status, error) {
 	}
 	status := Status{Name: name}
 	for stored, ttls := range left {
-		if len(ttls) < k.majority {
+		need := k.majority
+		if its := majorityOf(stored); its != 0 { // a misconfigured fleet looks, too
+			need = min(need, its)
+		}
+		if len(ttls) < need {
 			continue
 		}
 		slices.Sort(ttls)
 		status.Held = true
-		status.TTL = ttls[len(ttls)-k.majority]
+		status.TTL = ttls[len(ttls)-need]
 		if status.TTL != store.Forever {
 			status.Until = time.Now().Add(status.TTL)
 		}

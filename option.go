@@ -43,7 +43,11 @@ type LockerOption struct {
 	// default adapts: 1.5s, or four times the round trip that was measured where that is more, but never more than the trust window.
 	TryNextAfter time.Duration
 	// KeyMajority is N in "at least N of 2N-1 keys make a lock", at most 1024. With one server, 1 does the same for a third
-	// of the work. All who are to exclude each other need the same. The default is 2.
+	// of the work. All who are to exclude each other need the same: a claim that meets a ctxlock with another
+	// one fails with a *MajorityError, and beside a valkeylock with another one a lock is refused where valkeylock
+	// refuses it. Two things are not found out: a force takes the keys of its own majority only, and in a cluster,
+	// where the keys are on several nodes, a lock may be handed out before the first key has answered; a ctxlock
+	// that is met then ends it, as lost. The default is 2.
 	KeyMajority int32
 	// NoLoopTracking asks the server not to tell this Locker of changes that it made itself (CLIENT TRACKING NOLOOP), which
 	// saves traffic. All nodes must be at least Redis 7.0.5 or Valkey. The default is false.

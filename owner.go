@@ -11,11 +11,12 @@ import (
 
 // An owner value is what the keys of a lock have as their value while it is held, and what tells one holding from all others:
 //
-//	ctxlock/<locker>.<time>/<moment>/<value>
+//	ctxlock/<locker>~<majority>.<time>/<moment>/<value>
 //
 // That of a wait that stands in the queue on the server has a "+" before the moment: who reads it there knows that the holder will pass the lock on.
 //
-// The locker's part is drawn at random. Its time is when it began by the wall clock, in milliseconds, and the moment when the attempt did, in
+// The locker's part is drawn at random. The majority is its KeyMajority: lockers that differ in that do not exclude each other, so they must notice. Values
+// of versions before that do not have it. The time is when it began by the wall clock, in milliseconds, and the moment when the attempt did, in
 // microseconds from there, but never the same twice; value is AcquireOption.Value, if there is one. Metadata follows after a line break.
 // Only Look takes a value apart; for everything else it is one string. Without a value it is at most 44 bytes long, which servers keep in one
 // piece with the key.
@@ -24,16 +25,41 @@ const (
 	ownerMark = "ctxlock/"
 	// queuedMark begins the moment of a holder that passes the lock on.
 	queuedMark = '+'
+	// majorityMark begins the majority. Neither base 64 nor anything that takes values apart knows it.
+	majorityMark = '~'
 	// metadataMark ends the owner value.
 	metadataMark = '\n'
 )
 
 // newID makes a locker's part of its owner values.
-func newID() string {
-	var random [12]byte
+func newID(majority int) string {
+	var random [9]byte
 	rand.Read(random[:]) // never fails
-	return ownerMark + base64.RawURLEncoding.EncodeToString(random[:]) + "." + strconv.FormatInt(time.Now().UnixMilli(), 36) + "/"
+	return ownerMark + base64.RawURLEncoding.EncodeToString(random[:]) + string(majorityMark) + strconv.Itoa(majority) + "." +
+		strconv.FormatInt(time.Now().UnixMilli(), 36) + "/"
 }
+
+// majorityOf is the KeyMajority of the locker that an owner value is of; zero if it does not tell.
+func majorityOf(owner string) int {
+	rest, ok := strings.CutPrefix(owner, ownerMark)
+	if !ok {
+		return 0
+	}
+	locker, _, _ := strings.Cut(rest, "/")
+	_, rest, _ = strings.Cut(locker, string(majorityMark))
+	digits, _, _ := strings.Cut(rest, ".")
+	majority, err := strconv.Atoi(digits)
+	if err != nil || majority < 1 || majority > mostMajority {
+		return 0
+	}
+	return majority
+}
+
+// peerValue is how long the owner values of valkeylock are, which are random bytes.
+const peerValue = 24
+
+// ofPeer tells whether an owner value may be one of valkeylock's.
+func ofPeer(owner string) bool { return len(owner) == peerValue && !ours(owner) }
 
 // moments gives the moment of an attempt: what the clock says, or the next that was not given yet.
 type moments struct{ last atomic.Int64 }

@@ -16,9 +16,11 @@ package ctxlock
 
 const (
 	// readKeys reads the lock's keys, ARGV[1] of them: whose they are is in a list of "own", "free" and "held", and what a stranger has there in h.
-	readKeys = `local n=tonumber(ARGV[1]) local is,own,free,h={},0,0,nil ` +
+	// bars tells that h keeps others out, though they may have a majority: it is of another majority, or of valkeylock (see mixed_majority.go).
+	readKeys = `local n=tonumber(ARGV[1]) local is,own,free,h,bars={},0,0,nil,nil ` +
 		`for i=1,n do local v=redis.call("GETEX",KEYS[i]) ` +
-		`if v==ARGV[2] then is[i]="own" own=own+1 elseif not v then is[i]="free" free=free+1 else is[i]="held" h=v end end ` +
+		`if v==ARGV[2] then is[i]="own" own=own+1 elseif not v then is[i]="free" free=free+1 else is[i]="held" local m=string.match(v,"^ctxlock/[^/]*~(%d+)%.") ` +
+		`if m and n>1 and m*2-1~=n then h=v bars=2 elseif #v==24 and i*2-1<=n then h=bars==2 and h or v bars=bars or 1 elseif not bars then h=v end end end ` +
 		`local q=KEYS[n+1] `
 
 	// nextToken takes the next fencing token from the counters behind the queue: see claimScript for what it is. It is nil if one of them is
@@ -68,7 +70,7 @@ var (
 			`for i=12,#ARGV do since=redis.pcall("ZSCORE",q,ARGV[i]) or since redis.pcall("ZREM",q,ARGV[i]) end ` +
 			`local yields=own==0 and free>n/2 and redis.call("PTTL",mark) or -2 ` +
 			`if yields>100 then yields=-2 end ` +
-			`if own+free>n/2 and yields<1 and (own>n/2 or not flag("n")) then local k="0" ` +
+			`if own+free>n/2 and yields<1 and (own>n/2 or not (bars or flag("n"))) then local k="0" ` +
 			`if #KEYS>n+1 then local floor=tonumber(ARGV[8]) ` +
 			`if own>n/2 then for i=n+2,2*n+1 do local x=tonumber(redis.call("GETEX",KEYS[i]) or 0) if x and x>floor and x<9e15 and x>tonumber(k) then k=string.format("%.0f",x) end end end ` +
 			`if k=="0" then k=token(floor) end ` +
@@ -88,7 +90,7 @@ var (
 			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
 			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
 			`return answer(told>0 and 3 or 2,"0",left(),rank)`,
-		sha1: "e9f57897679a37400026bd86249fa105232656e7",
+		sha1: "f995f01c530840b1a0f769ce89faf5d0d55dd4cf",
 	}
 
 	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them. If very many have gone without a
@@ -112,6 +114,6 @@ var (
 			`if heard>0 then for i=1,n do if is[i]~="held" then redis.call("SET",KEYS[i],o,"PX",v) end end return r end end end ` +
 			`for i=1,n do if is[i]=="own" then redis.call("DEL",KEYS[i]) end end ` +
 			`if not empty then nudge(ARGV[8]) end return r`,
-		sha1: "f21e50f91df0e4db15fd40b33354dfe85386101a",
+		sha1: "617db76fb555229e06b5416e75bc20f54a00c376",
 	}
 )

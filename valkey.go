@@ -94,7 +94,7 @@ func (s *valkeyStore) open(option LockerOption) {
 		lane.open(s.client, option.ClientOption.RingScaleEachConn, s.cluster)
 	}
 	s.setGet.Store(true)
-	unused := keyOf(option.KeyPrefix, 0, newID())
+	unused := keyOf(option.KeyPrefix, 0, newID(1))
 	questions := []question{s.findTopology, s.findTracking(unused), s.findCommands(unused)}
 	if option.ClientOption.DisableCache {
 		s.decideTracking(errCacheDisabled)

@@ -347,7 +347,7 @@ func (s *speaker) handOver(l *holding) {
 func (s *speaker) disarm() {
 	if s.asked {
 		// An owner value that no key has: only the wake key goes.
-		nobody := store.Op{Key: keyOf(s.k.prefix, 0, s.name), Owner: newID(), Wake: wakeKeyOf(s.k.prefix, s.name)}
+		nobody := store.Op{Key: keyOf(s.k.prefix, 0, s.name), Owner: newID(s.k.majority), Wake: wakeKeyOf(s.k.prefix, s.name)}
 		s.k.leave(s.name, []store.Op{nobody}, s.k.now()+store.WakeLife)
 	}
 }

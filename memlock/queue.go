@@ -3,6 +3,7 @@ package memlock
 import (
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,7 +56,7 @@ func (st *step) claims(ops []store.Op) {
 		each((*step).claim)(st, ops)
 		return
 	}
-	if st.available(ops) > len(ops)/2 && !st.yields(ops) {
+	if st.available(ops) > len(ops)/2 && !st.yields(ops) && !st.barred(ops) {
 		st.quit(&ops[0], ops[0].Epoch)
 		for i := range ops {
 			if e, found := st.get(ops[i].Key); found && e.value != ops[i].Owner {
@@ -95,6 +96,40 @@ func (st *step) available(ops []store.Op) (n int) {
 		}
 	}
 	return n
+}
+
+// barred tells whether one of the keys is of a locker with another majority, or one of the first N of valkeylock, though a majority is available. Those
+// who have the lock already are not kept out.
+func (st *step) barred(ops []store.Op) bool {
+	own, barred := 0, false
+	for i := range ops {
+		e, found := st.get(ops[i].Key)
+		switch {
+		case !found:
+		case e.value == ops[i].Owner:
+			own++
+		case st.bars(e.value, i, len(ops)):
+			barred = true
+		}
+	}
+	return barred && own <= len(ops)/2
+}
+
+// bars tells whether one of n keys keeps others out of the lock by what it has.
+func (st *step) bars(value string, i, n int) bool {
+	if !strings.HasPrefix(value, "ctxlock/") {
+		return len(value) == 24 && 2*i+1 <= n
+	}
+	return n > 1 && otherMajority(value, n)
+}
+
+// otherMajority tells whether an owner value is of a locker whose locks do not have n keys.
+func otherMajority(value string, n int) bool {
+	locker, _, _ := strings.Cut(strings.TrimPrefix(value, "ctxlock/"), "/")
+	_, rest, _ := strings.Cut(locker, "~")
+	digits, _, _ := strings.Cut(rest, ".")
+	majority, err := strconv.Atoi(digits)
+	return err == nil && 2*majority-1 != n
 }
 
 // settleTokens gives all counters of a lock the greatest token of them.
