@@ -68,9 +68,12 @@ func New(options Options) (Locker, error) {
 	if err != nil {
 		return nil, store.Permanent(err)
 	}
+	if err := checkAddresses("ClientOption", option.ClientOption, option.ClientBuilder != nil); err != nil {
+		return nil, err
+	}
 	servers, err := openValkey(option, defaultDrift)
 	if err != nil {
-		return nil, fmt.Errorf("ctxlock: connecting: %w", err)
+		return nil, connecting(option.ClientOption, err)
 	}
 	k := newLocker(servers, option, contention, defaultDrift)
 	k.client = servers.client

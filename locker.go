@@ -82,8 +82,10 @@ type Locker interface {
 }
 
 // NewLocker makes a Locker on the Valkey or Redis servers that option.ClientOption describes: standalone, Sentinel or Cluster.
-// It connects, for as long as ClientOption.Dialer.Timeout allows (5s by default) and no context ends sooner, and returns the
-// client's error if that fails. An option that contradicts itself is an error at once.
+// It connects, for as long as ClientOption.Dialer.Timeout allows (5s by default) and no context ends sooner. The error if
+// that fails names the addresses, says what to do, and wraps the client's own. An option that contradicts itself, and an
+// address that is not host:port (unless ClientBuilder or a dialer of one's own is set), is an error at once; so are servers
+// on which no locks can be kept: a replica, a sentinel without MasterSet, one node of a cluster as if it were all.
 //
 // It then asks the servers what they can do, for up to 2s. What they have not answered by then is asked again in the
 // background until they do, or the Locker is closed: until then the Locker polls, or does without a queue.

@@ -194,8 +194,11 @@ func (l *holding) faultsOfNodes() error {
 // fail says what a node failed with.
 func (e *NodeError) fail(err error) {
 	e.Outcome, e.Err = NodeFailed, err
+	var silent *connectError
 	if err == errNotYet {
 		e.Outcome = NodeUnheard
+	} else if errors.As(err, &silent) && isContextError(silent.err) {
+		e.Outcome = NodeLate
 	} else if errors.Is(err, errNoAnswer) || isContextError(err) {
 		e.Outcome, e.Err = NodeLate, errNoAnswer
 	}

@@ -83,6 +83,11 @@ func (o RedlockOption) settled() (LockerOption, drift, error) {
 	if err := distinct(o.Nodes); err != nil {
 		return LockerOption{}, 0, err
 	}
+	for i, node := range o.Nodes {
+		if err := checkAddresses(fmt.Sprintf("RedlockOption.Nodes[%d]", i), node, o.ClientBuilder != nil); err != nil {
+			return LockerOption{}, 0, err
+		}
+	}
 	d := defaultDrift
 	if o.DriftFactor > 0 {
 		d = drift(o.DriftFactor)

@@ -3,7 +3,6 @@ package ctxlock
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -38,6 +37,7 @@ type valkeyStore struct {
 	opened    time.Time             // when the client was connected
 	found     <-chan struct{}       // closed when what follows, and the topology, is known
 	tracking  atomic.Int32          // a finding: events come
+	misplaced chan error            // of one: locks cannot be kept there
 	untracked atomic.Pointer[error] // why they do not; set before tracking says so
 	silence   atomic.Pointer[error] // why the last question had no answer; nil if all had
 
@@ -78,31 +78,35 @@ func openValkeyWithin(life context.Context, option LockerOption, d drift) (*valk
 	}()
 	client, err := build(s.tracker.prepare(option.ClientOption))
 	if err != nil {
-		return nil, err
+		return nil, explain(err, option.ClientOption)
 	}
 	if client == nil {
 		return nil, errors.New("ClientBuilder returned neither a client nor an error")
 	}
 	s.client = client
 	s.cluster = client.Mode() == valkey.ClientModeCluster
-	s.open(option)
+	if err := s.open(option); err != nil {
+		s.Close()
+		return nil, err
+	}
 	return s, nil
 }
 
-func (s *valkeyStore) open(option LockerOption) {
+// open finds out what the servers can do. Its error is that of servers on which no locks can be kept.
+func (s *valkeyStore) open(option LockerOption) error {
 	for _, lane := range s.lanes {
 		lane.open(s.client, option.ClientOption.RingScaleEachConn, s.cluster)
 	}
 	s.setGet.Store(true)
 	unused := keyOf(option.KeyPrefix, 0, newID(1))
-	questions := []question{s.findTopology, s.findTracking(unused), s.findCommands(unused)}
+	questions := []question{s.findPlace(unused), s.findTopology, s.findCommands(unused), s.findTracking(unused)}
 	if option.ClientOption.DisableCache {
 		s.decideTracking(errCacheDisabled)
-		questions = slices.Delete(questions, 1, 2)
+		questions = questions[:len(questions)-1]
 	}
-	s.opened = time.Now()
+	s.opened, s.misplaced = time.Now(), make(chan error, 1)
 	s.found = s.find(questions...)
-	s.await(s.found, probeTime)
+	return s.awaitPlace()
 }
 
 func (s *valkeyStore) now() time.Duration { return time.Since(s.start) }
