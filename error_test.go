@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -230,5 +231,83 @@ var _ = Describe("A lock that another caller of the same Locker holds", func() {
 		handle(l, name, ctxlock.AcquireOption{})
 		_, _, err = l.TryWithContext(bg(), name)
 		Expect(err).To(And(MatchError(ctxlock.ErrNotLocked), MatchError(HaveSuffix(here))))
+	})
+})
+
+var _ = Describe("The error of a wait that ends", Label("control"), func() {
+	// refusing has a relay say something in place of a server that no longer does what it should.
+	refusing := func(reply string) func(*relay) {
+		return func(r *relay) {
+			r.say(func(command []string) string {
+				switch strings.ToUpper(command[0]) {
+				case "SET", "EVAL", "EVALSHA":
+					return "-" + reply + "\r\n"
+				}
+				return ""
+			})
+		}
+	}
+	for _, c := range []struct {
+		what  string
+		spoil func(*relay)
+		says  string
+	}{
+		{"is read-only", refusing("READONLY You can't write against a read only replica."), "READONLY"},
+		{"refuses writes", refusing("MISCONF Errors writing to disk"), "MISCONF"},
+		{"is gone", func(r *relay) { r.stop() }, "connect"},
+	} {
+		It("says for how long attempts have failed, and with what, when the server "+c.what, func() {
+			for _, held := range []bool{false, true} {
+				if held && c.says != "connect" {
+					continue // who waits for a holder writes nothing
+				}
+				s, name := server(), unique()
+				r := newRelay(s)
+				b := locker(plain.option(r.address()))
+				if held {
+					first := take(bg(), locker(plain.option(s.Addr())).WithContext, name)
+					defer first.release()
+				} else {
+					c.spoil(r)
+				}
+				ctx, stop := context.WithTimeout(bg(), 2*time.Second)
+				defer stop()
+				front := begin(ctx, b.WithContext, name, nil)
+				behind := begin(ctx, b.WithContext, name, nil)
+				if held {
+					Consistently(front.done, 300*ms).ShouldNot(BeClosed())
+					c.spoil(r)
+				}
+				for _, waiter := range []*pending{front, behind} {
+					err := waiter.fails(2*time.Second + soon)
+					Expect(err).To(And(MatchError(context.DeadlineExceeded), MatchError(ContainSubstring(c.says))))
+					Expect(err.Error()).To(MatchRegexp(`^ctxlock: "[^"]*": context deadline exceeded \(last attempt: [^"]*; failing for [\d.]+s, \d+ attempts\)$`))
+					Expect(ctxlock.IsPermanent(err)).To(BeFalse())
+				}
+			}
+		})
+	}
+
+	It("says it when a retry policy gives up, too, and not when the server was met again", func() {
+		s, name := server(), unique()
+		r := newRelay(s)
+		b := locker(plain.option(r.address()))
+		refusing("MISCONF Errors writing to disk")(r)
+		start := time.Now()
+		limited := ctxlock.LimitRetries(3, ctxlock.RetryFixed(100*ms))
+		_, _, err := b.Acquire(bg(), name, ctxlock.AcquireOption{Retry: limited})
+		Expect(time.Since(start)).To(BeNumerically(">=", 300*ms))
+		Expect(err).To(MatchError(MatchRegexp(`MISCONF Errors writing to disk; failing for .*s, \d+ attempts$`)))
+		expectServerError(err)
+
+		take(bg(), locker(plain.option(s.Addr())).WithContext, name)
+		_, _, err = b.Acquire(bg(), name, ctxlock.AcquireOption{Retry: ctxlock.RetryFunc(func(a ctxlock.Attempt) ctxlock.Retry {
+			if a.Number == 2 {
+				r.passOn()
+			}
+			return ctxlock.Retry{Again: a.Number < 4, After: 50 * ms}
+		})})
+		Expect(err).To(MatchError(ctxlock.ErrNotLocked))
+		Expect(err).NotTo(MatchError(ContainSubstring("failing")))
 	})
 })

@@ -17,6 +17,7 @@ type line struct {
 	first, last *waiter       // in order, linked by waiter.next; the first is the speaker, if it was called
 	count       int           // how many wait
 	since       time.Duration // when the first of them came
+	streak      streak        // of those who have spoken to the server
 }
 
 // add stands a waiter at the end. Under k.mu.
@@ -154,6 +155,9 @@ func (k *locker) heldHere(name string) bool {
 func (k *locker) leaveLine(name string, w *waiter, l *holding) (empty bool) {
 	k.crowd.Lock()
 	k.mu.Lock()
+	if queue := k.lines[name]; queue != nil && l != nil {
+		queue.streak = streak{}
+	}
 	k.removeFromLine(name, w)
 	k.callNext(name)
 	empty = k.lines[name] == nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,7 @@ type Locker interface {
 	// WithContext takes the lock, waiting for it as long as it takes. Waiters are served in the order in which they came, those of other
 	// Lockers included; docs/fairness.md says what breaks that order. It returns early with an error that waiting cannot
 	// mend (no permission, a key of another type), with ErrLockerClosed, and when ctx ends: then the error wraps ctx's error, ctx's
-	// cause and the error of the last attempt.
+	// cause and the error of the last attempt, and says for how long attempts have failed if they have.
 	WithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	// TryWithContext takes the lock if it is free and returns ErrNotLocked, in one round trip, if another holds it. If
 	// the servers could not be asked, it returns their error without ErrNotLocked. It makes one attempt, which ends after
@@ -311,10 +312,23 @@ func ctxError(ctx context.Context, name string, last error) error {
 		err = fmt.Errorf("%w: %w", err, cause)
 	}
 	if last != nil {
-		err = fmt.Errorf("%w (last attempt: %w)", err, last)
+		err = fmt.Errorf("%w (last attempt: %w)", err, &lastAttempt{last, name})
 	}
 	return fmt.Errorf("ctxlock: %s: %w", quote(name), err)
 }
+
+// lastAttempt is the error of an attempt as a part of one that names the lock already.
+type lastAttempt struct {
+	error
+	name string
+}
+
+func (e *lastAttempt) Error() string {
+	return strings.TrimPrefix(e.error.Error(), fmt.Sprintf("ctxlock: %s: ", quote(e.name)))
+}
+
+// Unwrap gives the attempt's error.
+func (e *lastAttempt) Unwrap() error { return e.error }
 
 // unanswered is ctxError for a call whose context has ended before the servers had answered.
 func unanswered(ctx context.Context, name string) error {

@@ -31,17 +31,19 @@ const (
 func (k *locker) wait(ctx context.Context, name string, t *terms) (*holding, error) {
 	pacing := pacing{policy: t.Retry, k: k, began: k.now(), at: never}
 	var last error
+	var first streak
 	if !k.contended(name) || t.Retry != nil || t.From != "" {
 		l, back := k.claimClean(ctx, name, manner{terms: t, waits: true})
 		if l != nil {
 			return l, nil
 		}
 		last = back.err
+		first.note(last, pacing.began)
 		if !k.worthWaiting(ctx, last) || !pacing.next(last) {
 			return nil, k.lastWord(ctx, name, last)
 		}
 	}
-	s := &speaker{k: k, name: name, terms: t, last: last, pacing: pacing, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
+	s := &speaker{k: k, name: name, terms: t, last: last, streak: first, pacing: pacing, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
 	for {
 		stretch := s.standInLine
 		if s.sleepThrough {
@@ -81,6 +83,7 @@ type speaker struct {
 	name     string
 	terms    *terms
 	last     error // what the last attempt ended with
+	streak   streak
 	pacing
 
 	// Of the key that it waits for:
@@ -114,8 +117,9 @@ var errAgain = errors.New("again")
 // makes one attempt.
 func (s *speaker) sleepAndTry(ctx context.Context) (*holding, error) {
 	if !s.sleep(ctx, s.left(never), nil) {
-		return nil, s.k.lastWord(ctx, s.name, s.last)
+		return nil, s.lastWord(ctx)
 	}
+	s.claimed = s.k.now()
 	l, back := s.k.claim(ctx, s.name, manner{terms: s.terms, waits: true})
 	if l != nil {
 		return l, nil
@@ -127,9 +131,10 @@ func (s *speaker) sleepAndTry(ctx context.Context) (*holding, error) {
 func (s *speaker) failed(ctx context.Context, err error) error {
 	if ctx.Err() == nil || s.last == nil { // else it was cut short, and the one before it says more
 		s.last = err
+		s.note(err)
 	}
 	if !s.k.worthWaiting(ctx, err) || !s.goOn(s.last) {
-		return s.k.lastWord(ctx, s.name, s.last)
+		return s.lastWord(ctx)
 	}
 	return errAgain
 }
@@ -187,7 +192,7 @@ func (s *speaker) speak(ctx context.Context) (*holding, error) {
 			continue // and claim at once: what happened since the last claim went unheard
 		}
 		if !more || !s.slowDown(ctx) {
-			return nil, s.k.lastWord(ctx, s.name, s.last)
+			return nil, s.lastWord(ctx)
 		}
 	}
 }
@@ -263,7 +268,7 @@ func (s *speaker) awaitTurn(ctx context.Context) (*holding, error) {
 			return l, err
 		}
 		if !s.goOn(s.last) {
-			return nil, s.k.lastWord(ctx, s.name, s.last)
+			return nil, s.lastWord(ctx)
 		}
 		if s.sleepThrough {
 			return nil, errAgain
@@ -283,25 +288,10 @@ func (s *speaker) awaitCall(ctx context.Context, pause <-chan time.Time) (*holdi
 	case <-pause:
 		return nil, errPause
 	case <-ctx.Done():
-		return nil, s.k.lastWord(ctx, s.name, s.met())
+		return nil, s.lastWord(ctx)
 	case <-s.k.life.Done():
 		return nil, ErrLockerClosed
 	}
-}
-
-// met is what the wait has met: what its last attempt has, or, if it has made none, whoever has the lock in this process.
-func (s *speaker) met() error {
-	if s.last != nil {
-		return s.last
-	}
-	s.k.crowd.Lock()
-	s.k.mu.Lock()
-	defer s.k.mu.Unlock()
-	s.k.crowd.Unlock()
-	if s.k.heldHere(s.name) {
-		return &heldByAnother{s.name, true}
-	}
-	return nil
 }
 
 // extends tells whether the holder that was met is one that is known to extend and to delete the wake key then. That it was
