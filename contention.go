@@ -11,7 +11,9 @@ import (
 type Contention struct {
 	// NoQueue does without queues on the servers: waiters are told of a release by tracking, as those of valkeylock are, and whoever comes
 	// first gets the lock. Default: waiters of all processes stand in a queue, and a release hands the lock to the first of them.
-	// There are none with independent nodes (NewRedlock), with keys in several slots of a cluster (KeyMajority above 1 there), without tracking
+	// In a cluster with KeyMajority above 1 the queue is on the node of the first key, and its first waiter claims the other keys
+	// when it was given that one; while that node does not answer there is no queue.
+	// There are none with independent nodes (NewRedlock), without tracking
 	// (see NewLocker), and where the servers or the user's permissions do not allow what they need (see OnFallback).
 	NoQueue bool
 	// LocalHandoffs is how often in a row a lock may go from one holder to the next within this Locker, without a word to the server, before

@@ -5,9 +5,10 @@
 //		return err
 //	}
 //	defer cancel()
-//	return pay(ctx) // ctx ends before anybody else can hold "invoice/4711"
+//	return pay(ctx) // ctx ends before another can hold "invoice/4711": see Guarantee
 //
-// The context that a lock is held as ends, with the reason as its cause, before anybody else can hold the lock. It ends when
+// The context that a lock is held as ends, with the reason as its cause, before another can hold the lock, but for what the
+// Guarantee below excludes. It ends when
 // cancel is called, when the lock is lost, when the Locker is closed, and when the caller's own context ends. While it lives, the
 // lock is extended in the background.
 //

@@ -29,7 +29,7 @@ func ExampleNewLocker() {
 			return err
 		}
 		defer cancel()
-		return pay(ctx) // ctx ends before anybody else can hold "invoice/4711"
+		return pay(ctx) // ctx ends before another can hold "invoice/4711": see Guarantee
 	}
 	if err := work(context.Background()); err != nil {
 		log.Print(err)

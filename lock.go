@@ -94,8 +94,9 @@ func (l *Lock) Metadata() string {
 
 // Token is the fencing token: a number that is greater than the token of every earlier holding of this name, whoever held it and however
 // it passed, for the guarded resource to refuse what comes late (package fence does that). Where servers lose their data and their clocks
-// were set back by more than has passed, nobody but a Locker that saw the earlier ones keeps it rising. It is 0 unless AcquireOption.Fencing asked for one;
-// and of several locks, each of which has its own: see Each.
+// were set back by more than has passed, nobody but a Locker that saw the earlier ones keeps it rising. It is 0 unless AcquireOption.Fencing asked for one.
+// Of several locks that were taken together it is 0, too: each of them has its own, for what its name guards, which is
+// Each()[i].Token().
 func (l *Lock) Token() int64 {
 	if h := l.first(); h != nil && l.all == nil {
 		return h.token

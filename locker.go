@@ -18,7 +18,7 @@ import (
 // Locker hands out locks that are held as contexts. All of its methods are safe for use by many goroutines at once.
 //
 // The three calls that take a lock share their terms. The returned context is a child of ctx. It ends, with the reason as its
-// cause (see context.Cause), before anybody else can hold the lock: ErrReleased after cancel, a *LostError after a loss,
+// cause (see context.Cause), before another can hold the lock, but for what the package's Guarantee excludes: ErrReleased after cancel, a *LostError after a loss,
 // ErrLockerClosed after Close, or ctx's own cause. When ctx ends, that is not a release: the returned context ends, and the
 // lock stays taken, no longer extended, until cancel is called or until it runs out after KeyValidity, because guarded work may
 // still be unwinding. So call cancel when the work is over, always.

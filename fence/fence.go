@@ -19,6 +19,9 @@
 //		// somebody has held the lock since, and has been here: nothing was written
 //	}
 //
+// Of several locks that were taken together (AcquireAll), each has a token of its own: lock.Each()[i].Token() guards what the i-th
+// name stands for.
+//
 // # What is promised
 //
 // Once a call with a token has passed, no call with a smaller token passes on the same resource, and what a call writes is

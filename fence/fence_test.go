@@ -345,6 +345,7 @@ var _ = Describe("A resource", func() {
 			"Keep is 60ns: did you mean 60*time.Second?": func() error { return (&fence.Resource{Client: r.Client, Key: "k", Keep: 60}).Check(bg(), 1) },
 			"no context":    func() error { return r.Check(noContext, 1) },
 			"0 is no token": func() error { return r.Check(bg(), 0) },
+			"see Lock.Each": func() error { return r.Check(bg(), 0) },
 			"-1 is no":      func() error { return r.Check(bg(), -1) },
 			"740992 is no":  func() error { return r.Check(bg(), greatest+1) },
 			"5807 is no":    func() error { return r.Check(bg(), math.MaxInt64) },

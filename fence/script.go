@@ -46,7 +46,8 @@ func (r *Resource) run(ctx context.Context, token int64, command ...string) (rep
 	}
 	if token < 1 || token > maxToken {
 		return reply, r.failed(fmt.Errorf("%d is no token: those are from 1 to 2^53-1, "+
-			"and a lock has one only if it was acquired with Fencing", token))
+			"and a lock has one only if it was acquired with Fencing; of several that were taken together (AcquireAll), "+
+			"each has its own: see Lock.Each", token))
 	}
 	keep := r.Keep.Milliseconds()
 	if r.Keep%time.Millisecond > 0 {

@@ -58,7 +58,7 @@ func ctxlockWaitsLikeEtcd(ctx context.Context, address string) error {
 		return err
 	}
 	defer cancel()
-	return work(ctx) // ctx ends before anybody else can hold the lock
+	return work(ctx) // ctx ends before another can hold the lock: see Guarantee in README
 }
 
 func etcdFenced(ctx context.Context, client *clientv3.Client, mutex *concurrency.Mutex) error {
