@@ -56,7 +56,9 @@ type AcquireOption struct {
 	Fencing bool
 	// Replicas is how many replicas must have acknowledged the lock before it counts, on each node: it costs another round trip
 	// and what the replicas take. If fewer do within the time of an attempt (LockerOption.TryNextAfter), the attempt fails with a *ReplicaError, and a
-	// wait goes on. The lock then survives the loss of a primary if one of these takes over; extensions are not waited for. Default: 0.
+	// wait goes on, outside the queue. The lock then survives the loss of a primary if one of these takes over; extensions are not
+	// waited for. Where replicas were missing when last asked, or were not asked yet, they are asked before the lock is claimed, so
+	// that others have it meanwhile. Default: 0.
 	Replicas int
 	// OnError is called with the error of each extension that failed, and at last with the *LostError if the lock is lost. Calls come
 	// one at a time, on a goroutine of their own, where a panic ends the program as in any goroutine. Default: not called.

@@ -56,6 +56,12 @@ type setback struct {
 	queueErr error
 }
 
+// unacknowledged tells whether all that the attempt was short of is replicas.
+func (b *setback) unacknowledged() bool {
+	var missing *ReplicaError
+	return b.key == "" && errors.As(b.err, &missing)
+}
+
 // claimClean makes one attempt, and another one if all that was in its way were, or may have been, remains of our own: the lock is free
 // then, and saying anything else would be wrong.
 func (k *locker) claimClean(ctx context.Context, name string, how manner) (*holding, setback) {

@@ -25,6 +25,7 @@ const (
 	queueSlotMark = "Z" // prefix:Z:{prefix:0:name}
 	pauseMark     = "y" // prefix:y:name, for some milliseconds, while those who stand in the queue leave the lock to others
 	pauseSlotMark = "Y" // prefix:Y:{prefix:0:name}
+	replicaMark   = "r" // prefix:r:{tag}, while it is found out whether replicas acknowledge
 )
 
 func keyOf(prefix string, i int, name string) string {

@@ -22,6 +22,8 @@ type valkeyLane struct {
 	// goroutine of their own, which their callers can leave at any point: that costs a tenth of a round trip on loopback.
 	shaky  atomic.Bool
 	losses atomic.Int64 // connections lost so far: an answer from before the last one proves nothing
+	// replicas is how many are known to acknowledge what is written, as far as anybody wanted to know.
+	replicas atomic.Int64
 
 	mu      sync.Mutex
 	left    []leftRequest // those that no fence is under way for

@@ -12,6 +12,60 @@ import (
 // Replicas acknowledge what a connection has written, and WAIT, on that connection, waits for them. It would hold up everything
 // behind it on the one that locks travel on, so it takes another: there the keys are extended, which goes to the replicas after the
 // claim, and then waited for.
+//
+// An attempt that they do not acknowledge has kept the lock from others for as long as it waited. So where that has happened, or was never
+// tried, they are asked before anything is claimed, by a key that nobody waits for.
+
+// askReplicas sees, before a claim, that enough replicas acknowledge what is written, unless they have when it was last seen. If they do
+// not, the ops have that as their error, and it reports false.
+func (s *valkeyStore) askReplicas(ctx context.Context, ops []store.Op) bool {
+	op := &ops[0]
+	key, lane := s.replicaKey(op.Key), s.lane(op.Key)
+	if lane.replicas.Load() >= int64(op.Replicas) || s.cluster && slotOf(key) != slotOf(op.Key) {
+		return true
+	}
+	b, patience := s.client.B(), s.replicaPatience(op.Validity)
+	answers := answers{ctx: ctx, results: s.onOwnConnection(ctx, []valkey.Completed{
+		b.Set().Key(key).Value("1").PxMilliseconds(2 * patience.Milliseconds()).Build(),
+		b.Wait().Numreplicas(int64(op.Replicas)).Timeout(patience.Milliseconds()).Build(),
+		b.Del().Key(key).Build(),
+	}), command: "SET"}
+	var said store.Op
+	if _, err := answers.value(&said); err == nil {
+		said.Err = lane.acknowledge(&answers, op.Replicas)
+	}
+	if said.Err != nil {
+		failAll(ops, said.Err)
+	}
+	return said.Err == nil
+}
+
+// replicaKey is a key in the slot of another, unless closing braces in that keep it from there.
+func (s *valkeyStore) replicaKey(key string) string {
+	return s.inbox.prefix + ":" + replicaMark + ":{" + hashTag(key) + "}"
+}
+
+// replicaPatience is how long replicas may take to acknowledge: so that the answer comes within the attempt, for which it may have to
+// connect first.
+func (s *valkeyStore) replicaPatience(validity time.Duration) time.Duration {
+	return max(min(s.patience, s.clock.drift.windowOf(validity))/2, time.Millisecond)
+}
+
+// acknowledge reads the answer to WAIT, and notes how many replicas acknowledge. Its error tells if they are too few.
+func (v *valkeyLane) acknowledge(a *answers, wanted int32) error {
+	acknowledged, err := a.next().AsInt64()
+	if err != nil {
+		var said store.Op
+		a.failed(&said, err, "WAIT")
+		return said.Err
+	}
+	if acknowledged < int64(wanted) {
+		v.replicas.Store(acknowledged)
+		return &ReplicaError{Acknowledged: int(acknowledged), Wanted: int(wanted)}
+	}
+	v.replicas.Store(max(v.replicas.Load(), int64(wanted)))
+	return nil
+}
 
 // confirm sees that enough replicas have what was claimed.
 func (s *valkeyStore) confirm(ctx context.Context, ops []store.Op) {
@@ -51,26 +105,22 @@ func (s *valkeyStore) confirmTogether(ctx context.Context, ops []*store.Op) {
 		}
 		commands = append(commands, extendScript.command(b, true, []string{op.Key}, op.Owner, verb, life.value))
 	}
-	patience := min(s.patience, s.clock.drift.windowOf(ops[0].Validity))
-	patience = max(patience/2, time.Millisecond) // so that the answer comes within the attempt, for which it may have to connect first
-	wanted := int64(ops[0].Replicas)
-	commands = append(commands, b.Wait().Numreplicas(wanted).Timeout(patience.Milliseconds()).Build())
-	results := s.onOwnConnection(ctx, commands)
-	acknowledged, err := results[len(ops)].AsInt64()
-	answers := answers{ctx: ctx, results: results, command: "EVAL"}
+	wanted := ops[0].Replicas
+	patience := s.replicaPatience(ops[0].Validity)
+	commands = append(commands, b.Wait().Numreplicas(int64(wanted)).Timeout(patience.Milliseconds()).Build())
+	said := answers{ctx: ctx, results: s.onOwnConnection(ctx, commands), command: "EVAL"}
+	wait := answers{ctx: ctx, results: said.results[len(ops):]}
+	missing := s.lane(ops[0].Key).acknowledge(&wait, wanted)
 	for _, op := range ops {
 		found := store.Op{Owner: op.Owner}
-		holder, _ := answers.value(&found)
+		holder, _ := said.value(&found)
 		switch {
 		case found.Err != nil:
 			op.Err, op.Unknown = found.Err, true
 		case holder != op.Owner: // lost meanwhile
 			op.Holder = holder
-		case err != nil:
-			answers.failed(op, err, "WAIT")
-			op.Unknown = true
-		case acknowledged < wanted:
-			op.Err, op.Unknown = &ReplicaError{Acknowledged: int(acknowledged), Wanted: int(wanted)}, true
+		case missing != nil:
+			op.Err, op.Unknown = missing, true
 		}
 	}
 }

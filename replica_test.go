@@ -92,6 +92,46 @@ var _ = Describe("A lock that replicas must have", Label("control"), func() {
 		acknowledged(failing.fails(3 * time.Second))
 	})
 
+	for _, noQueue := range []bool{false, true} {
+		It(fmt.Sprintf("leaves it to others while replicas are missing, and is had soon once they are there (without a queue: %t)", noQueue), func() {
+			r := replicated(1)
+			contest := newContest(4)
+			makes := locker
+			if noQueue {
+				makes = queueless
+			}
+			wants := makes(plain.option(r.Primary.Addr()))
+			contest.enter(bg(), 0, wants.WithContext) // another caller of the one that wants replicas
+			for i := range contest.visits[1:] {
+				contest.enter(bg(), i+1, makes(plain.option(r.Primary.Addr())).WithContext)
+			}
+			Eventually(contest.handoffs).WithTimeout(soon).Should(BeNumerically(">", 50))
+			within := func(d time.Duration, waiter *pending) (all, beside int64) {
+				GinkgoHelper()
+				all, beside = contest.handoffs(), contest.visits[0].Load()
+				Consistently(waiter.done, d).ShouldNot(BeClosed())
+				return contest.handoffs() - all, contest.visits[0].Load() - beside
+			}
+			all, beside := within(validity, &pending{done: make(chan struct{})})
+
+			r.Link(0).Stall(lab.Down)
+			waiter := begin(bg(), func(ctx context.Context, name string) (context.Context, context.CancelFunc, error) {
+				ctx, lock, err := wants.Acquire(ctx, name, ctxlock.AcquireOption{Replicas: 1})
+				return ctx, func() { _ = lock.Release(bg()) }, err
+			}, contest.name, &contest.check)
+			left, leftBeside := within(2*validity, waiter)
+			GinkgoWriter.Printf("%d and %d before, %d and %d in twice that time\n", all, beside, left, leftBeside)
+			Expect(left).To(BeNumerically(">", all*2/3), "at least a third of what they had without it")
+			Expect(leftBeside).To(BeNumerically(">", beside/2), "those of its own locker, too")
+
+			r.Link(0).Heal()
+			held := waiter.gets(soon + busy)
+			held.release()
+			contest.over()
+			nothingLeft(r.Primary, soon)
+		})
+	}
+
 	It("is not had where there are no replicas, and says so, also at the end of a wait", func() {
 		s, name := server(), unique()
 		option := plain.option(s.Addr())

@@ -143,6 +143,7 @@ func (s *valkeyStore) onLost() {
 	for _, lane := range s.lanes {
 		lane.losses.Add(1)
 		lane.shaky.Store(true)
+		lane.replicas.Store(0)
 	}
 	s.clock.doubt()
 }
@@ -183,6 +184,9 @@ func (s *valkeyStore) Claim(ctx context.Context, ops []store.Op) {
 	}
 	if err := s.reachable(ops); err != nil {
 		failAll(ops, store.Permanent(err))
+		return
+	}
+	if ops[0].Replicas > 0 && !s.askReplicas(ctx, ops) {
 		return
 	}
 	if queued {

@@ -32,21 +32,25 @@ func (k *locker) wait(ctx context.Context, name string, t *terms) (*holding, err
 	pacing := pacing{policy: t.Retry, k: k, began: k.now(), at: never}
 	var last error
 	var first streak
-	if !k.contended(name) || t.Retry != nil || t.From != "" {
+	var bare bool
+	if !k.contended(name) || t.Retry != nil || t.From != "" || t.Replicas > 0 { // in line it would be in others' way while it asks replicas
 		l, back := k.claimClean(ctx, name, manner{terms: t, waits: true})
 		if l != nil {
 			return l, nil
 		}
-		last = back.err
+		last, bare = back.err, back.unacknowledged()
 		first.note(last, pacing.began)
 		if !k.worthWaiting(ctx, last) || !pacing.next(last) {
 			return nil, k.lastWord(ctx, name, last)
 		}
 	}
-	s := &speaker{k: k, name: name, terms: t, last: last, streak: first, pacing: pacing, faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing}
+	s := &speaker{
+		k: k, name: name, terms: t, last: last, bare: bare, streak: first, pacing: pacing,
+		faults: afterFault, splits: afterSplit, polls: polling, idle: afterNothing,
+	}
 	for {
 		stretch := s.standInLine
-		if s.sleepThrough {
+		if s.sleepThrough || s.bare {
 			stretch = s.sleepAndTry
 		}
 		if l, err := stretch(ctx); err != errAgain {
@@ -83,6 +87,7 @@ type speaker struct {
 	name     string
 	terms    *terms
 	last     error // what the last attempt ended with
+	bare     bool  // that was for want of replicas
 	streak   streak
 	pacing
 
@@ -113,10 +118,14 @@ type speaker struct {
 // errAgain tells that a stretch of a wait is over and the wait is not.
 var errAgain = errors.New("again")
 
-// sleepAndTry is for a policy that nothing is to wake: it sleeps outside the line, where it would be in the way of those behind it, and then
-// makes one attempt.
+// sleepAndTry is for a policy that nothing is to wake, and for want of replicas, of which nothing tells: it sleeps outside the line, where it
+// would be in the way of those behind it, and then makes one attempt.
 func (s *speaker) sleepAndTry(ctx context.Context) (*holding, error) {
-	if !s.sleep(ctx, s.left(never), nil) {
+	pause := never
+	if s.bare && !s.sleepThrough {
+		pause = s.faults.next()
+	}
+	if !s.sleep(ctx, s.left(pause), nil) {
 		return nil, s.lastWord(ctx)
 	}
 	s.claimed = s.k.now()
@@ -124,6 +133,7 @@ func (s *speaker) sleepAndTry(ctx context.Context) (*holding, error) {
 	if l != nil {
 		return l, nil
 	}
+	s.bare = back.unacknowledged()
 	return nil, s.failed(ctx, back.err)
 }
 
@@ -178,7 +188,8 @@ func (s *speaker) speak(ctx context.Context) (*holding, error) {
 		if l != nil || err != nil {
 			return l, err
 		}
-		if err := s.failed(ctx, back.err); err != errAgain || s.sleepThrough {
+		s.bare = back.unacknowledged()
+		if err := s.failed(ctx, back.err); err != errAgain || s.sleepThrough || s.bare {
 			return nil, err
 		}
 		var more bool
