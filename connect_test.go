@@ -37,7 +37,8 @@ func refusedBy(option valkey.ClientOption) error {
 	return err
 }
 
-// expectAdvice checks that an error of connecting names the addresses, the client's own error, and what to do.
+// expectAdvice checks that an error of connecting names the addresses, the client's own error, and
+// what to do.
 func expectAdvice(option valkey.ClientOption, says ...string) (err error) {
 	GinkgoHelper()
 	err = refusedBy(option)

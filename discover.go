@@ -12,9 +12,9 @@ import (
 	"github.com/ctxlock/ctxlock/store"
 )
 
-// What the servers can do is found out when a Locker is made. A stall at that moment must not decide how the Locker
-// works for the rest of its life: a question that has no answer is asked again, in the background, until it has one.
-// Only an answer is final.
+// What the servers can do is found out when a Locker is made. A stall at that moment must not
+// decide how the Locker works for the rest of its life: a question that has no answer is asked
+// again, in the background, until it has one. Only an answer is final.
 
 // finding is what is known of something that the servers may be able to do.
 type finding int32
@@ -25,15 +25,16 @@ const (
 	unable
 )
 
-// probeTime is how long making a Locker waits, once it is connected, for what the servers say of themselves, and how
-// long each question is waited for.
+// probeTime is how long making a Locker waits, once it is connected, for what the servers say of
+// themselves, and how long each question is waited for.
 const probeTime = 2 * time.Second
 
-// question asks the servers for something, and notes their answer. Its error is why there is none, or the answer.
+// question asks the servers for something, and notes their answer. Its error is why there is none,
+// or the answer.
 type question func(ctx context.Context) error
 
-// find asks questions, one after the other, each until it is answered. The channel is closed when all are, and never
-// if the store is closed before.
+// find asks questions, one after the other, each until it is answered. The channel is closed when
+// all are, and never if the store is closed before.
 func (s *valkeyStore) find(questions ...question) (found <-chan struct{}) {
 	done := make(chan struct{})
 	s.topology.work.Go(func() {
@@ -62,8 +63,8 @@ func (s *valkeyStore) answers(q question) bool {
 	return true
 }
 
-// isAnswer tells whether an error, or its absence, is what the server says, and not that it could not say it: that it
-// did not answer in time, or refuses for a while.
+// isAnswer tells whether an error, or its absence, is what the server says, and not that it could
+// not say it: that it did not answer in time, or refuses for a while.
 func isAnswer(err error) bool {
 	if err == nil || valkey.IsValkeyNil(err) || store.IsPermanent(err) {
 		return true
@@ -74,7 +75,8 @@ func isAnswer(err error) bool {
 	return errors.Is(err, valkey.ErrClosing) || errors.Is(err, valkey.ErrNoCache) || errors.Is(err, errStrange)
 }
 
-// await waits for something to be found, for so long after the client was connected. It tells whether it was.
+// await waits for something to be found, for so long after the client was connected. It tells
+// whether it was.
 func (s *valkeyStore) await(found <-chan struct{}, most time.Duration) bool {
 	timer := time.NewTimer(time.Until(s.opened) + most)
 	defer timer.Stop()
@@ -99,7 +101,8 @@ func (u *undecided) Error() string {
 	return fmt.Sprintf("there is no answer yet, and it is asked again until there is: %v", u.last)
 }
 
-// Unwrap gives what the servers could not be asked for, unless that would be taken for the end of a caller's context.
+// Unwrap gives what the servers could not be asked for, unless that would be taken for the end of a
+// caller's context.
 func (u *undecided) Unwrap() error {
 	if isContextError(u.last) {
 		return notTheCallers{u.last}
@@ -147,8 +150,9 @@ func (s *valkeyStore) decideTracking(refused error) {
 	s.tracker.send(store.Event{All: true}) // waiters that poll need not any more
 }
 
-// findCommands finds out which commands there are, on a key that does not exist and is not made to. It looks at one
-// node; should another turn out to be older, the commands fall back when it says so.
+// findCommands finds out which commands there are, on a key that does not exist and is not made to.
+// It looks at one node; should another turn out to be older, the commands fall back when it says
+// so.
 func (s *valkeyStore) findCommands(key string) question {
 	return func(ctx context.Context) error {
 		b := s.client.B()
@@ -194,7 +198,8 @@ func (s *valkeyStore) findQueues(ctx context.Context) error {
 	return nil
 }
 
-// loadScripts runs the scripts, which find nothing to do, so that the server knows them before they matter.
+// loadScripts runs the scripts, which find nothing to do, so that the server knows them before they
+// matter.
 func (s *valkeyStore) loadScripts(ctx context.Context, key string) {
 	if s.setIfeq.Load() && (s.delIfeq.Load() || s.delex.Load()) {
 		return

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ctxlock/ctxlock"
 	"github.com/ctxlock/ctxlock/internal/lab"
+	"github.com/ctxlock/ctxlock/store"
 )
 
 // The queue is for order and speed. What becomes of it when something fails is in queue_faults_test.go.
@@ -624,6 +625,21 @@ var _ = Describe("Without the permissions that the queue needs", Label("control"
 			nothingLeft(s, soon)
 		})
 	}
+
+	It("for the keys, that is what is said, and which keys they are", func() {
+		s := server()
+		interfere(s, "ACL", "SETUSER", user, "reset", "on", ">"+password, "~elsewhere:*", "&*", "+@all")
+		for _, m := range []mix{{majority: 1}, {majority: 1, noLoop: true}} {
+			said := make(chan error, 10)
+			contending(asUser(m, s.Addr()), ctxlock.Contention{OnFallback: func(err error) { said <- err }})
+			var err error
+			Eventually(said).WithTimeout(soon).Should(Receive(&err))
+			Expect(err).To(MatchError(And(ContainSubstring("NOPERM"), ContainSubstring("~valkeylock:*"), Not(ContainSubstring("client-side caching")))))
+			expectServerError(err)
+			Expect(store.IsPermanent(err)).To(BeTrue())
+			Consistently(said, 100*time.Millisecond).ShouldNot(Receive(), "once")
+		}
+	})
 
 	It("that are taken away later, waiters and holders go on by tracking, and that is said once", func() {
 		s, name, check := server(), unique(), new(checker)

@@ -194,7 +194,7 @@ func (l *holding) faultsOfNodes() error {
 // fail says what a node failed with.
 func (e *NodeError) fail(err error) {
 	e.Outcome, e.Err = NodeFailed, err
-	var silent *connectError
+	var silent *advised
 	if err == errNotYet {
 		e.Outcome = NodeUnheard
 	} else if errors.As(err, &silent) && isContextError(silent.err) {

@@ -13,7 +13,8 @@ import (
 	"github.com/ctxlock/ctxlock/internal/lab"
 )
 
-// longestWait has a locker take and release a name until ctx ends. It gives its longest wait, and how often it held the lock.
+// longestWait has a locker take and release a name until ctx ends. It gives its longest wait, and
+// how often it held the lock.
 func longestWait(ctx context.Context, l ctxlock.Locker, name string) (longest time.Duration, held int) {
 	GinkgoHelper()
 	for ctx.Err() == nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/ctxlock/ctxlock/internal/lab"
 )
 
-// inquiry is something that a locker asks the servers when it is made, and the command that begins it.
+// inquiry is something that a locker asks the servers when it is made, and the command that begins
+// it.
 type inquiry struct {
 	what string
 	mix

@@ -29,7 +29,7 @@ func (s *valkeyStore) Queues() int {
 // deny gives up on queues, and says so once.
 func (s *valkeyStore) deny(err error) {
 	s.queues.Store(false)
-	s.denied.Do(func() { s.fallBack(store.Permanent(err)) })
+	s.denied.Do(func() { s.fallBack(store.Permanent(permitted(err, s.inbox.prefix))) })
 }
 
 // fallBack tells what the store does without, and why.
