@@ -179,7 +179,8 @@ func (a *answers) ttl(op *store.Op, key string) (ttl time.Duration, exists bool)
 	return time.Duration(ms) * time.Millisecond, true
 }
 
-// fail books an error of the command that was read. The first one counts: those behind it follow from it.
+// fail books an error of the command that was read. The first one counts: those behind it follow
+// from it.
 func (a *answers) fail(op *store.Op, err error) {
 	if a.command == evalsha {
 		a.failed(op, err, a.command, keys(op)...)
@@ -214,7 +215,8 @@ func (a *answers) failed(op *store.Op, err error, command string, keys ...string
 // evalsha is how errors call a script.
 const evalsha = "EVALSHA"
 
-// deniedError is what a server forbids, with what it was asked for: servers tell a command, or that it was about a key, never which.
+// deniedError is what a server forbids, with what it was asked for: servers tell a command, or that
+// it was about a key, never which.
 type deniedError struct {
 	error
 	command string
@@ -239,7 +241,8 @@ func denied(refusal string) bool {
 		strings.Contains(refusal, "user executing the script can't")
 }
 
-// explained is the error of a command, permanent and with what was asked for if the server forbids that.
+// explained is the error of a command, permanent and with what was asked for if the server forbids
+// that.
 func explained(err error, command string) error {
 	if denied(refusalOf(err)) {
 		return store.Permanent(&deniedError{error: err, command: command})

@@ -158,7 +158,7 @@ func (k *locker) settle(ctx context.Context, l *holding) (*holding, setback) {
 		if isContextError(err) && ctx.Err() == nil {
 			err = errNoAnswer
 		}
-		return nil, setback{err: fmt.Errorf("ctxlock: %s: the fencing token is not on a majority: %w", quote(l.name), err)}
+		return nil, setback{err: fmt.Errorf("ctxlock: %s: the fencing token is not on a majority: %w", quote(l.name), &lastAttempt{err, l.name})}
 	}
 	return l, setback{}
 }

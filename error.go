@@ -26,14 +26,16 @@ var (
 	// ErrLost is found in every *LostError.
 	ErrLost = errors.New("lock lost")
 
-	// ErrNoAnswer tells that a server has not answered in the time that it had, or before the caller's context ended: in the errors
-	// of attempts and extensions (LostError.Err, too), of Look, List, Lock.TTL and Lock.Release, and for single nodes in a
-	// *QuorumError. What was asked for may have been done all the same. An attempt without an answer is cleaned up after.
+	// ErrNoAnswer tells that a server has not answered in the time that it had, or before the
+	// caller's context ended: in the errors of attempts and extensions (LostError.Err, too), of
+	// Look, List, Lock.TTL and Lock.Release, and for single nodes in a *QuorumError. What was asked
+	// for may have been done all the same. An attempt without an answer is cleaned up after.
 	ErrNoAnswer = errors.New("no answer in time")
 )
 
-// IsPermanent tells whether err, from any call of this package, or one that it wraps, is permanent: neither waiting nor asking
-// again mends it, somebody has to change something. WithContext and other waits return such errors at once. Permanent are:
+// IsPermanent tells whether err, from any call of this package, or one that it wraps, is permanent:
+// neither waiting nor asking again mends it. WithContext and other waits return such errors at
+// once. Permanent are:
 //
 //   - what the server's rules forbid (NOPERM), keys of another type (WRONGTYPE), and commands that the server does not know,
 //     as far as there is no other way;
@@ -41,8 +43,8 @@ var (
 //   - names, options and contexts that are not allowed, and the errors of a ValueFunc;
 //   - ErrLockerClosed.
 //
-// Not permanent are ErrNotLocked, ErrNoAnswer, lost connections, servers that load, fail over, are read-only or out of memory, the
-// end of the caller's context, and nil.
+// Not permanent are ErrNotLocked, ErrNoAnswer, lost connections, servers that load, fail over, are
+// read-only or out of memory, the end of the caller's context, and nil.
 func IsPermanent(err error) bool { return store.IsPermanent(err) || errors.Is(err, ErrLockerClosed) }
 
 // Reason tells how a lock was lost.
@@ -130,6 +132,17 @@ func (e *LostError) Unwrap() []error {
 		return []error{ErrLost, e.Err}
 	}
 	return []error{ErrLost}
+}
+
+// clearer is the one of two errors of a request that says more: a reason says more than silence,
+// and one for good more than one that may pass.
+func clearer(a, b error) error {
+	silent := func(err error) bool { return err == errNotYet || errors.Is(err, errNoAnswer) || isContextError(err) }
+	switch {
+	case a == nil, a == errNotYet, silent(a) && !silent(b), store.IsPermanent(b) && !store.IsPermanent(a):
+		return b
+	}
+	return a
 }
 
 // isContextError tells errors that would be taken for those of the caller's own context.

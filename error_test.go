@@ -311,3 +311,23 @@ var _ = Describe("The error of a wait that ends", Label("control"), func() {
 		Expect(err).NotTo(MatchError(ContainSubstring("failing")))
 	})
 })
+
+var _ = Describe("The error of a release", Label("control"), func() {
+	It("gives the reason of a node that has one before the silence of others", func() {
+		d := independent(3)
+		links := d.relinked(3)
+		option := links.option()
+		option.KeyValidity = 4 * time.Second
+		l := links.redlockOnAll(option)
+		_, lock := handle(l, unique(), ctxlock.AcquireOption{})
+		for i := range 2 {
+			Expect(d.servers[i].Do("ACL", "SETUSER", "default", "-@write", "-@scripting")).To(Equal("OK"))
+		}
+		links.links[2].Stall(lab.Both)
+		err := lock.Release(bg())
+		var untold *ctxlock.ReleaseError
+		Expect(errors.As(err, &untold)).To(BeTrue(), "%v", err)
+		Expect(untold.Err).To(MatchError(ContainSubstring("asked for")))
+		Expect(ctxlock.IsPermanent(err)).To(BeTrue())
+	})
+})

@@ -38,8 +38,9 @@ type holding struct {
 	// timer calls expire no later than ends, which is when patience is over while claiming, trust while held, and the time for
 	// letting go after that. It is set anew only to fire earlier: short holdings leave it alone, since timers cost more than locks. It is made once, under k.mu.
 	timer *time.Timer
-	// ops is what the claim asks for, and later the release. It belongs to the goroutine that claims, and once the claim is decided
-	// to the one that moves the lock to its next state; k.mu orders the two.
+	// ops is what the claim asks for, and later the release. It belongs to the goroutine that
+	// claims, and once the claim is decided to the one that moves the lock to its next state; k.mu
+	// orders the two.
 	ops []store.Op
 	// trusted is when trust ends, as k.now counts; zero until the lock is held. It is what Err goes by.
 	trusted atomic.Int64
@@ -54,8 +55,8 @@ type holding struct {
 	// bundle is what it was taken together with, or nil.
 	bundle atomic.Pointer[bundle]
 
-	// All that follows is under k.mu from when the holding is in the books (register, makeHeir, openPlace); before that, it is its
-	// creator's alone.
+	// All that follows is under k.mu from when the holding is in the books (register, makeHeir,
+	// openPlace); before that, it is its creator's alone.
 	state      state
 	validity   time.Duration // how long an extension lets the keys live
 	mayLive    time.Duration // by then its keys have run out, whatever came of the requests
@@ -389,8 +390,9 @@ func (l *holding) ranOut() bool {
 	return true
 }
 
-// register puts a lock that is about to be claimed into the books, so that events find it from before its request is sent, and
-// sets for how long its claim may take. It fails once the locker is closed; otherwise the caller has a place in k.work.
+// register puts a lock that is about to be claimed into the books, so that events find it from
+// before its request is sent, and sets for how long its claim may take. It fails once the locker is
+// closed; otherwise the caller has a place in k.work.
 func (k *locker) register(l *holding, timeout time.Duration) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

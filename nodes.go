@@ -86,7 +86,8 @@ type firstTry struct {
 	ended func() // repeats the panic, or runtime.Goexit, of a ClientBuilder; nil if there was none
 }
 
-// opened is for the call that makes the locker, which is about to return. It gives what repeats a panic that it has not heard of.
+// opened is for the call that makes the locker, which is about to return. It gives what repeats a
+// panic that it has not heard of.
 func (n *nodes) opened() (ended func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -103,8 +104,8 @@ func (n *nodes) opened() (ended func()) {
 	}
 }
 
-// awaitMajority waits for the first attempts to connect. It fails if they cannot make a majority any more. ended is that of the
-// first attempt that has one.
+// awaitMajority waits for the first attempts to connect. It fails if they cannot make a majority
+// any more. ended is that of the first attempt that has one.
 func (n *nodes) awaitMajority(majority int) (ended func(), err error) {
 	connected, failed := 0, 0
 	var grace <-chan time.Time
@@ -172,8 +173,8 @@ func (n *nodes) connect(one *node, option LockerOption, d drift) {
 
 var errBuilderEnded = errors.New("ClientBuilder ended its goroutine")
 
-// open connects once, on a goroutine that a ClientBuilder may end. If it does, or panics, that is repeated by the call that makes the
-// locker, as long as that has not returned.
+// open connects once, on a goroutine that a ClientBuilder may end. If it does, or panics, that is
+// repeated by the call that makes the locker, as long as that has not returned.
 func (n *nodes) open(one *node, option LockerOption, d drift) (s *valkeyStore, err error) {
 	err = errBuilderEnded
 	done := make(chan struct{})

@@ -3,6 +3,7 @@ package ctxlock
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/valkey-io/valkey-go"
@@ -67,7 +68,8 @@ const (
 
 	// minAttemptTimeout is the least that TryNextAfter may be.
 	minAttemptTimeout = time.Millisecond
-	// minExtendInterval is the least that ExtendInterval may be, or a part of KeyValidity where that is less.
+	// minExtendInterval is the least that ExtendInterval may be, or a part of KeyValidity where
+	// that is less.
 	minExtendInterval = 10 * time.Millisecond
 	minExtendPart     = 20
 
@@ -159,6 +161,9 @@ func (o LockerOption) settledWith(d drift) (LockerOption, error) {
 	if err := o.checkDurations(); err != nil {
 		return o, err
 	}
+	if err := checkClient("ClientOption", o.ClientOption); err != nil {
+		return o, err
+	}
 	o.KeyValidity = wholeMilliseconds(o.KeyValidity)
 	o.ExtendInterval = d.intervalOf(o.KeyValidity, o.ExtendInterval)
 	return o, nil
@@ -180,6 +185,20 @@ func (o *LockerOption) checkDurations() error {
 	}
 	if o.TryNextAfter != 0 {
 		return checkSpan("TryNextAfter", o.TryNextAfter, minAttemptTimeout, mostValidity)
+	}
+	return nil
+}
+
+// checkClient finds times of a client in which no server can answer: they lack their unit. Zero is
+// the default.
+func checkClient(what string, o valkey.ClientOption) error {
+	for _, t := range []struct {
+		field string
+		time.Duration
+	}{{"Dialer.Timeout", o.Dialer.Timeout}, {"ConnWriteTimeout", o.ConnWriteTimeout}} {
+		if t.Duration > 0 && t.Duration < minAttemptTimeout {
+			return checkSpan(what+"."+t.field, t.Duration, minAttemptTimeout, math.MaxInt64)
+		}
 	}
 	return nil
 }

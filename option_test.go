@@ -140,6 +140,8 @@ var _ = Describe("Options", func() {
 		Entry("TryNextAfter without its unit", func(o *ctxlock.LockerOption) { o.TryNextAfter = 500 }, "TryNextAfter is 500ns: did you mean 500*time.Millisecond?"),
 		Entry("TryNextAfter in which no server can answer", func(o *ctxlock.LockerOption) { o.TryNextAfter = time.Millisecond - 1 },
 			"TryNextAfter is 999.999µs: it has to be from 1ms to 10 years"),
+		Entry("a client's timeout without its unit", func(o *ctxlock.LockerOption) { o.ClientOption.Dialer.Timeout = 5 },
+			"ClientOption.Dialer.Timeout is 5ns: did you mean 5*time.Second? It has to be at least 1ms"),
 		Entry("TryNextAfter as large as can be", func(o *ctxlock.LockerOption) { o.TryNextAfter = 1<<63 - 1 }, "TryNextAfter"),
 		Entry("KeyValidity of a nanosecond", func(o *ctxlock.LockerOption) { o.KeyValidity = 1 }, "KeyValidity"),
 		Entry("KeyValidity too large", func(o *ctxlock.LockerOption) { o.KeyValidity = 3651 * 24 * time.Hour }, "KeyValidity"),

@@ -73,8 +73,8 @@ type contention struct {
 	renewed time.Duration // when a claim last had the queue live on
 }
 
-// place is where a wait stands in the queue. l does not change. ops, over, timed, watched and told belong to the goroutine of the
-// wait. All else is under k.mu: notifications need it, too.
+// place is where a wait stands in the queue. l does not change. ops, over, timed, watched and told
+// belong to the goroutine of the wait. All else is under k.mu: notifications need it, too.
 type place struct {
 	l    *holding
 	ops  []store.Op

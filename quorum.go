@@ -212,9 +212,7 @@ func (k *locker) unread(name string, ops []store.Op) error {
 	for i := range ops {
 		said := NodeError{Outcome: NodeAnswered}
 		if err := ops[i].Err; err != nil {
-			if fault == nil || fault == errNotYet {
-				fault = err
-			}
+			fault = clearer(fault, err)
 			said.fail(err)
 		}
 		if k.names != nil {

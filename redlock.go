@@ -24,8 +24,9 @@ type RedlockOption struct {
 	// DriftFactor is the part of a validity that is left unused because clocks run at different rates; 5ms are added to it. At
 	// most 0.5. Default: 0.05. (Redsync's is 0.01.)
 	DriftFactor float64
-	// TimeoutFactor is how long one node may take to answer, as a part of KeyValidity, in place of TryNextAfter; below 1, and
-	// so large that it makes 1ms at least. Default: TryNextAfter's. (Redsync's is 0.05.)
+	// TimeoutFactor is how long one node may take to answer, as a part of KeyValidity, in place of
+	// TryNextAfter; below 1, and so large that it makes 1ms at least. Default: TryNextAfter's.
+	// (Redsync's is 0.05.)
 	TimeoutFactor float64
 	// DelayedRestart keeps a node from being counted on for a lock that is not held yet until a validity has passed since it lost its data: since
 	// it was restarted (which INFO tells, so the user needs permission for that), or emptied while this Locker was connected with tracking. By then
@@ -130,6 +131,9 @@ func distinct(nodes []valkey.ClientOption) error {
 		}
 		if node.ReplicaOnly {
 			return errors.New("ctxlock: ClientOption.ReplicaOnly: locks are kept on primaries")
+		}
+		if err := checkClient(fmt.Sprintf("RedlockOption.Nodes[%d]", i), node); err != nil {
+			return err
 		}
 		if node.Sentinel.MasterSet != "" {
 			continue // the same sentinels may watch several

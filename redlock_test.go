@@ -286,8 +286,11 @@ var _ = Describe("RedlockOption", Label("control"), func() {
 			"DriftFactor is 5, not from 0 to 0.5: did you mean 0.05?": func(o *ctxlock.RedlockOption) { o.DriftFactor = 5 },
 			"TimeoutFactor is 20, not from 0 to below 1: did you mean 0.2?": func(o *ctxlock.RedlockOption) { o.TimeoutFactor = 20 },
 			"TimeoutFactor is 0.0005, which of KeyValidity 1s makes 500µs":  func(o *ctxlock.RedlockOption) { o.TimeoutFactor = 0.0005 },
-			"TryNextAfter is negative":                                      func(o *ctxlock.RedlockOption) { o.TryNextAfter = -1 },
-			"ExtendInterval 1s is not below":                                func(o *ctxlock.RedlockOption) { o.ExtendInterval = time.Second },
+			"RedlockOption.Nodes[1].Dialer.Timeout is 5ns: did you mean 5*time.Second?": func(o *ctxlock.RedlockOption) {
+				o.Nodes[1].Dialer.Timeout = 5
+			},
+			"TryNextAfter is negative":       func(o *ctxlock.RedlockOption) { o.TryNextAfter = -1 },
+			"ExtendInterval 1s is not below": func(o *ctxlock.RedlockOption) { o.ExtendInterval = time.Second },
 		} {
 			refusesAtOnce(what, change)
 		}

@@ -188,7 +188,7 @@ func (k *locker) untold(l *holding, ops []store.Op, until time.Duration) error {
 	for i := range ops {
 		if err := ops[i].Err; err != nil {
 			silent++
-			why = err
+			why = clearer(why, err)
 		}
 	}
 	if silent <= len(l.keys)-k.majority {

@@ -12,8 +12,8 @@ import (
 // SleepThrough that nothing but time ends a pause. They go by what they are given and keep nothing, so one value may serve any number
 // of calls at once. RetryFunc makes a policy of a function.
 type RetryPolicy interface {
-	// Retry says what to do after an attempt that failed. It must not block. It is called on the caller's goroutine, so a
-	// panic is the caller's to recover, and leaves nothing taken.
+	// Retry says what to do after an attempt that failed. It must not block. It is called on the
+	// caller's goroutine, so a panic is the caller's to recover, and leaves nothing taken.
 	Retry(Attempt) Retry
 }
 
@@ -89,8 +89,8 @@ func NoRetry() RetryPolicy {
 	return policy{retry: func(Attempt) Retry { return Retry{} }}
 }
 
-// RetryFixed pauses for the same time after each attempt. It must be 1ms or more, as all pauses of these policies: with less a
-// server would be asked without end.
+// RetryFixed pauses for the same time after each attempt. It must be 1ms or more, as all pauses of
+// these policies: with less a server would be asked without end.
 func RetryFixed(pause time.Duration) RetryPolicy {
 	return pausing([]namedPause{{"RetryFixed: pause", pause}}, func(Attempt) time.Duration { return pause })
 }
@@ -130,8 +130,10 @@ func LimitRetries(retries int, p RetryPolicy) RetryPolicy {
 	return limited
 }
 
-// LimitRetryTime gives up when the next attempt would come later than this after the call began, and goes by p until then. Zero is
-// NoRetry; a negative time, and one below 1ms, is an error of Acquire, as is a nil p. A deadline of the context does more: it cuts short a pause or an attempt under way.
+// LimitRetryTime gives up when the next attempt would come later than this after the call began,
+// and goes by p until then. Zero is NoRetry; a negative time, and one below 1ms, is an error of
+// Acquire, as is a nil p. A deadline of the context does more: it cuts short a pause or an attempt
+// under way.
 func LimitRetryTime(most time.Duration, p RetryPolicy) RetryPolicy {
 	limited := limit("LimitRetryTime", p, func(a Attempt, r Retry) bool { return max(r.After, 0) > most-a.Elapsed })
 	if most != 0 && p != nil {

@@ -187,8 +187,8 @@ func (g *gathering) tryAll(b *bundle, first int, taken []*holding, errs []error)
 	g.tryThese(b, again, taken, errs)
 }
 
-// tryThese makes one attempt at each of some names, all at once, and gives those that are worth another. ValueFunc is called here,
-// on the caller's own goroutine, where it may panic.
+// tryThese makes one attempt at each of some names, all at once, and gives those that are worth
+// another. ValueFunc is called here, on the caller's own goroutine, where it may panic.
 func (g *gathering) tryThese(b *bundle, names []int, taken []*holding, errs []error) (again []int) {
 	owners := make([]string, len(names))
 	for j, i := range names {
@@ -210,7 +210,8 @@ func (g *gathering) tryThese(b *bundle, names []int, taken []*holding, errs []er
 	return again
 }
 
-// tryOne makes one attempt at one name. cleared tells that what it has met was the own, and is gone.
+// tryOne makes one attempt at one name. cleared tells that what it has met was the own, and is
+// gone.
 func (g *gathering) tryOne(b *bundle, i int, owner string) (l *holding, cleared bool, err error) {
 	k, name, began := g.k, g.names[i], g.k.now()
 	l, back := k.claim(b, name, manner{terms: g.terms, owner: owner, force: g.mode == Force})

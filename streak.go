@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// A wait whose attempts fail goes on in silence. When it ends, its error says for how long they have failed, and how many. Those who
-// stand behind it in the line of this process make no attempts, so they say the same.
+// A wait whose attempts fail goes on in silence. When it ends, its error says for how long they
+// have failed, and how many. Those who stand behind it in the line of this process make no
+// attempts, so they say the same.
 
 // streak is the attempts at a name that have failed in a row without telling who has the lock.
 type streak struct {
@@ -53,7 +54,8 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// note counts an attempt of this wait that has failed, also for those who stand in line for the name.
+// note counts an attempt of this wait that has failed, also for those who stand in line for the
+// name.
 func (s *speaker) note(err error) {
 	s.streak.note(err, s.claimed)
 	s.k.mu.Lock()
@@ -68,8 +70,9 @@ func (s *speaker) lastWord(ctx context.Context) error {
 	return s.k.lastWord(ctx, s.name, s.met(ctx))
 }
 
-// met is what the wait has met: what attempts have failed with lately, its own or those of the line, or what its last attempt has met;
-// or, if it has made none, who has the lock in this process.
+// met is what the wait has met: what attempts have failed with lately, its own or those of the
+// line, or what its last attempt has met; or, if it has made none, who has the lock in this
+// process.
 func (s *speaker) met(ctx context.Context) error {
 	ended := ctx.Err() // before the mutex: ctx may be another lock, which takes it
 	s.k.crowd.Lock()

@@ -19,8 +19,8 @@
 //		// somebody has held the lock since, and has been here: nothing was written
 //	}
 //
-// Of several locks that were taken together (AcquireAll), each has a token of its own: lock.Each()[i].Token() guards what the i-th
-// name stands for.
+// Of several locks that were taken together (AcquireAll), each has a token of its own:
+// lock.Each()[i].Token() guards what the i-th name stands for.
 //
 // # What is promised
 //

@@ -10,7 +10,8 @@ import (
 // bare is below what is taken for a number without its unit. Nobody means so few nanoseconds.
 const bare = 100 * time.Microsecond
 
-// Check gives an error unless d is from min to max, which math.MaxInt64 leaves open. what is what callers call it.
+// Check gives an error unless d is from min to max, which math.MaxInt64 leaves open. what is what
+// callers call it.
 func Check(what string, d, min, max time.Duration) error {
 	if d >= min && d <= max {
 		return nil
@@ -25,7 +26,8 @@ func Check(what string, d, min, max time.Duration) error {
 	return fmt.Errorf("%s is %v: it has to be %s", what, d, allowed)
 }
 
-// missing is the unit that a bare number lacks; empty if it is none, or fits no unit. Few are seconds, many milliseconds.
+// missing is the unit that a bare number lacks; empty if it is none, or fits no unit. Few are
+// seconds, many milliseconds.
 func missing(d, min, max time.Duration) string {
 	if d <= 0 || d >= bare {
 		return ""
