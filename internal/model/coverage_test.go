@@ -10,7 +10,7 @@ type sights map[string]int
 func TestQueueModelDoesEverything(t *testing.T) {
 	t.Parallel()
 	seen := make(sights)
-	q := queueLock{terms: long, actors: 2, faults: 1}
+	q := queueLock{terms: short, actors: 2, faults: 1, stops: 1}
 	out := run[queueState](q, func(from queueState, m move, to queueState) { seen.lookQueue(from, m, to) })
 	expectKinds(t, out, func(k kind) bool {
 		switch k {
@@ -23,6 +23,8 @@ func TestQueueModelDoesEverything(t *testing.T) {
 		}
 		return true
 	})
+	seen.expect(t, "a lock handed to one that is stopped", "word that waited until the key had run out",
+		"a holder that goes on after its trust is over", "a roll call that finds one that is stopped")
 	seen.expect(t, "a slow clock", "a clock that catches up", "a holder that crashes with a waiter behind it", "an answer lost of a claim that took the key",
 		"a lock handed to one who crashed", "trust that runs out")
 }
@@ -41,6 +43,21 @@ func (s sights) lookQueue(from queueState, m move, to queueState) {
 		s["an answer lost of a claim that took the key"]++
 	case m.kind == passedOn && from.procs[m.with].phase == crashed:
 		s["a lock handed to one who crashed"]++
+	}
+	s.lookStopped(from, m)
+}
+
+func (s sights) lookStopped(from queueState, m move) {
+	w := &from.procs[m.who]
+	switch {
+	case m.kind == passedOn && from.procs[m.with].stopped:
+		s["a lock handed to one that is stopped"]++
+	case m.kind == goOn && w.words != 0 && from.owner != m.who:
+		s["word that waited until the key had run out"]++
+	case m.kind == goOn && w.phase == cleaning:
+		s["a holder that goes on after its trust is over"]++
+	case m.kind == claimCalls && from.procs[from.line[0].process()].stopped:
+		s["a roll call that finds one that is stopped"]++
 	}
 }
 
@@ -62,8 +79,9 @@ func TestMajorityModelDoesEverything(t *testing.T) {
 	}
 	expectKinds(t, out, func(k kind) bool {
 		switch k {
-		case claimAgain, claimHinted, claimQueues, answerTaken, answerOwn, answerTooLate, wordTaken, wordRefused, wordIdle, wordToNobody, wordForged, wordLost,
-			extendBooked, passedOn, passedOver: // of the queue
+		case stop, goOn, claimCalls, lookHeard, lookLost, // of the queue
+			claimAgain, claimHinted, claimQueues, answerTaken, answerOwn, answerTooLate, wordTaken, wordRefused, wordIdle, wordToNobody, wordForged, wordLost,
+			extendBooked, passedOn, passedOver:
 			return false
 		case releaseLost: // it only matters if it is taken for done
 			return false

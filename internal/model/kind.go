@@ -8,11 +8,14 @@ type kind uint8
 const (
 	tick kind = iota
 	crash
+	stop
+	goOn
 	giveUp
 	claimFirst
 	claimAgain
 	claimHinted
 	claimTakes
+	claimCalls
 	claimQueues
 	claimMeets
 	claimUnheard
@@ -29,6 +32,8 @@ const (
 	wordToNobody
 	wordForged
 	wordLost
+	lookHeard
+	lookLost
 	extendAsked
 	extendRuns
 	extendLost
@@ -48,11 +53,14 @@ const (
 // telling is how a move of each kind is told: WHO is the process, and WITH the other party.
 var telling = [kinds]string{
 	crash:         "WHO crashes",
+	stop:          "WHO is stopped",
+	goOn:          "WHO goes on",
 	giveUp:        "WHO gives up, or its patience is over",
 	claimFirst:    "WHO begins to want the lock, and sends its claim",
 	claimAgain:    "WHO claims again, since it is time to look",
 	claimHinted:   "WHO claims again, since something touched it",
 	claimTakes:    "WHO's claim arrives, and the key is its own; the answer is on its way",
+	claimCalls:    "WHO's claim arrives, and the key is its own, since it ran out; all places in the queue go, and whose they were is told to look",
 	claimQueues:   "WHO's claim arrives, and is answered: another has the key, WHO stands in the queue",
 	claimMeets:    "WHO's claim arrives, and is answered: another has the key",
 	claimUnheard:  "WHO stops waiting for an answer to its claim, whose request may still come",
@@ -69,6 +77,8 @@ var telling = [kinds]string{
 	wordToNobody:  "WHO hears that the lock was passed on to a wait that is over, and gives it back",
 	wordForged:    "WHO hears from a stranger that the lock was passed on to it",
 	wordLost:      "the word to WHO is lost",
+	lookHeard:     "WHO hears that it is to look",
+	lookLost:      "the message to WHO that it is to look is lost",
 	extendAsked:   "WHO sends an extension",
 	extendRuns:    "WHO's extension arrives; the answer is on its way",
 	extendLost:    "WHO's extension, or the answer to it, is lost",
@@ -88,7 +98,7 @@ var telling = [kinds]string{
 // an abandoned request is lost is no fault of its own.
 var faulty = [kinds]bool{
 	crash: true, giveUp: true, claimHinted: true, claimUnheard: true, answerLost: true, wordForged: true, wordLost: true,
-	extendLost: true, passedOver: true, releaseLost: true, confirmLost: true, nodeEmptied: true,
+	lookLost: true, extendLost: true, passedOver: true, releaseLost: true, confirmLost: true, nodeEmptied: true,
 }
 
 const names = "ABC"

@@ -9,8 +9,9 @@ func TestSoundWithAllRules(t *testing.T) {
 		scenario
 		states int // fewer mean that the model does not do what it should
 	}{
-		{scenario{name: "queue, two processes, one fault", run: queueOf(short, 2, 1)}, 10_000},
-		{scenario{name: "queue, three processes", run: queueOf(short, 3, 0)}, 50_000},
+		{scenario{name: "queue, two processes, one fault", run: queueOf(queueLock{terms: short, actors: 2, faults: 1})}, 10_000},
+		{scenario{name: "queue, three processes", run: queueOf(queueLock{terms: short, actors: 3})}, 50_000},
+		{scenario{name: "queue, three processes, stopped", run: queueOf(queueLock{terms: short, actors: 3, stops: unlimited, steady: true})}, 100_000},
 		{scenario{name: "majority, three processes", run: majorityOf(majorityLock{terms: short, actors: 3, attempts: 2, steady: true, brief: true})}, 1_000},
 	} {
 		t.Run(s.name, func(t *testing.T) {

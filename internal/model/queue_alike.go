@@ -8,6 +8,7 @@ import (
 // Which states go on alike. None of this changes what is found: it only keeps the search from exploring the same twice.
 
 func (q queueLock) tidy(s queueState) queueState {
+	s.marked = s.marked && s.line[0] != 0
 	for p := range uint8(processes) {
 		q.tidyProcess(&s, p)
 	}
@@ -33,13 +34,14 @@ func (q queueLock) tidyProcess(s *queueState, p uint8) {
 		w.extSent = 0
 	}
 	w.free = w.free && w.phase == cleaning
+	w.told = w.told && w.phase == waiting && w.claim == noClaim && w.look != 0
 	switch {
 	case w.phase == waiting:
 		for i := range w.epochs {
 			if !ago[i] && (i > 0 || w.claim != asked && w.answered) {
 				w.epochs[i] = q.window()
 			}
-			if w.words&(1<<i) != 0 && w.epochs[i] == q.window() && q.without != trustFromWord { // it will be refused, as one from further back
+			if w.words&(1<<i) != 0 && w.epochs[i] == q.window() && q.agesForGood() { // it will be refused, as one from further back
 				w.words = w.words&^(1<<i) | 1<<mostAgo
 			}
 		}
@@ -51,6 +53,11 @@ func (q queueLock) tidyProcess(s *queueState, p uint8) {
 	if !w.timed(q.window()) {
 		w.slow = 0
 	}
+}
+
+// agesForGood tells that word which names too old a claim is refused whenever it comes.
+func (q queueLock) agesForGood() bool {
+	return q.without != trustFromWord && q.without != epochReused
 }
 
 // forgetEpochs is for a process that does not wait: by which claim it is told of the lock makes no difference.
@@ -65,6 +72,11 @@ func (q queueLock) forgetEpochs(s *queueState, p uint8) {
 			s.line[i] = entryOf(p, 0)
 		}
 	}
+}
+
+// alike tells whether two states go on alike, of which the first is tidy.
+func (q queueLock) alike(a, b queueState) bool {
+	return q.canonical(a) == q.canonical(q.tidy(b))
 }
 
 // canonical puts the processes in order. They are alike, so a state and one in which they have changed places go on alike.
@@ -89,12 +101,17 @@ func (s *queueState) rank(p uint8) uint64 {
 		}
 	}
 	for _, part := range [...]uint8{
-		uint8(w.phase), w.slow, uint8(w.claim), w.ttl, w.sent, w.epochs[0], w.epochs[1], pick[uint8](w.answered, 1, 0),
+		uint8(w.phase), w.slow + w.flags(), uint8(w.claim), w.ttl, w.sent, w.epochs[0], w.epochs[1], pick[uint8](w.answered, 1, 0),
 		w.strays, w.words, w.look & 7, w.left, uint8(w.extend), w.extSent, pick[uint8](w.free, 1, 0),
 	} {
 		r = r<<3 ^ uint64(part) ^ r>>61
 	}
 	return r
+}
+
+// flags are what is true or false of a process that others know of, as a bit mask above slow's.
+func (w *waiter) flags() uint8 {
+	return pick[uint8](w.stopped, 2, 0) + pick[uint8](w.told, 4, 0)
 }
 
 // renamed gives the processes new places: order tells whose is which.

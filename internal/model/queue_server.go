@@ -3,18 +3,32 @@ package main
 // What the server does, each in one step, as the scripts of queuescript.go do.
 
 // join is the claim of a process that names the claim so many back: it takes the key if that is free or its own, and stands in the queue otherwise.
-// It tells whether the key is the process's then.
-func (s *queueState) join(p, ago, validity uint8) (taken bool) {
+// It tells whether the key is the process's then, and whether the roll was called.
+func (q queueLock) join(s *queueState, p, ago uint8) (taken, called bool) {
 	at := s.leaveQueue(p, ago, min(ago+1, mostAgo))
 	switch s.owner {
 	case nobody:
-		s.owner, s.ttl = p, validity
+		called = s.line[0] != 0 && !s.marked && q.without != noRollCall
+		if called {
+			s.callRoll()
+		}
+		s.owner, s.ttl, s.marked = p, q.validity, false
 	case p:
 	default:
 		s.insert(at, entryOf(p, ago))
-		return false
+		return false, false
 	}
-	return true
+	return true, called
+}
+
+// callRoll removes all places, and has those whose they were look. A key has run out though they
+// waited, so the one that it was passed on to was stopped or dead, and others may be. Those that
+// live claim again, from which on they have a place with a younger epoch.
+func (s *queueState) callRoll() {
+	for s.line[0] != 0 {
+		s.procs[s.line[0].process()].told = true
+		s.remove(0)
+	}
 }
 
 // leaveQueue takes the entries of a process out that are between so many and so many claims back, and tells where the first of them was.
@@ -52,7 +66,7 @@ func (q queueLock) pass(s queueState, p uint8, emit func(to uint8, fault bool, n
 		emit(e.process(), fault, given)
 		fault = fault || to.phase != crashed
 	}
-	s.owner, s.ttl = nobody, 0
+	s.owner, s.ttl, s.marked = nobody, 0, true
 	emit(nobody, fault, s)
 }
 

@@ -23,8 +23,13 @@ type queueState struct {
 	faults uint8 // how many there may still be
 	owner  uint8 // process, or nobody
 	ttl    uint8 // by the server's clock
-	line   [places]entry
-	procs  [processes]waiter
+	marked bool  // it was left free on purpose, a moment ago
+	stops  uint8 // how often processes may still be stopped
+	// spent is how many keys of processes that are stopped or dead have run out since faults have
+	// stopped, while one that could have had the lock waited. See liveness in rule.go.
+	spent uint8
+	line  [places]entry
+	procs [processes]waiter
 }
 
 // places is how many entries the queue has room for. A process may have several, if claims arrive late; add panics if this is too few.
@@ -75,6 +80,8 @@ const mostAgo = 2
 type waiter struct {
 	phase phase
 	slow  uint8 // ticks that its clock is behind: 0 or 1
+	// stopped: it does nothing. What it has sent arrives, and what is sent to it waits.
+	stopped bool
 
 	claim claim
 	ttl   uint8 // what the key has left, as the answer has it
@@ -86,6 +93,7 @@ type waiter struct {
 	strays uint8
 	// words are those on their way that the lock was passed on, by how many claims ago: a bit mask.
 	words uint8
+	told  bool  // a message is on its way that tells it to look
 	look  uint8 // when it looks again; never, if it relies on being told
 
 	left    uint8 // how long it trusts its lock
@@ -94,6 +102,12 @@ type waiter struct {
 	free    bool  // the release leaves the key free: nobody has believed in the lock
 	lied    bool  // it said that another has the lock, without having seen another's value
 }
+
+// waits tells that a process could have the lock, and has not.
+func (w *waiter) waits() bool { return w.phase == waiting && !w.stopped }
+
+// gone tells that nothing will be done with the lock if it is the process's.
+func (w *waiter) gone() bool { return w.stopped || w.phase == crashed }
 
 // trail tells what of a process is still about: in the queue, or on its way.
 func (s *queueState) trail(p uint8) (ago [mostAgo + 1]bool, any bool) {

@@ -6,7 +6,7 @@ package main
 func (q queueLock) timeMoves(s queueState, emit func(move, queueState)) {
 	var may uint8
 	for p := range s.procs {
-		if s.procs[p].timed(q.window()) {
+		if !q.steady && s.procs[p].timed(q.window()) {
 			may |= 1 << p
 		}
 	}
@@ -23,8 +23,9 @@ func (q queueLock) later(s queueState, drifts uint8) queueState {
 		s.ttl--
 	}
 	if s.ttl == 0 {
-		s.owner = nobody
+		s.runOut()
 	}
+	s.marked = false
 	for p := range s.procs {
 		w := &s.procs[p]
 		passes := uint8(1)
@@ -35,6 +36,19 @@ func (q queueLock) later(s queueState, drifts uint8) queueState {
 		w.pass(passes, q.window())
 	}
 	return s
+}
+
+// runOut is the end of a key that was not extended.
+func (s *queueState) runOut() {
+	if s.owner != nobody && s.procs[s.owner].gone() {
+		for p := range s.procs {
+			if s.procs[p].waits() {
+				s.spent++
+				break
+			}
+		}
+	}
+	s.owner = nobody
 }
 
 // pass lets time pass by a process's clock. When trust runs out the context ends by its timer, at once: a process that is stopped for longer

@@ -31,7 +31,9 @@ func (q queueLock) claimed(s queueState, p uint8) queueState {
 	if w.phase == idle {
 		*w = waiter{phase: waiting, slow: w.slow, epochs: [mostAgo]uint8{0, q.window()}}
 	} else if w.answered {
-		s.outdate(p)
+		if q.without != epochReused {
+			s.outdate(p)
+		}
 		w.epochs[0], w.answered = 0, false
 	}
 	w.claim, w.sent, w.look = asked, 0, 0
@@ -42,12 +44,12 @@ func (q queueLock) claimed(s queueState, p uint8) queueState {
 // be heard late.
 func (q queueLock) claimRun(s queueState, p uint8) (kind, queueState) {
 	own := s.owner == p
-	taken := s.join(p, 0, q.validity)
+	taken, called := q.join(&s, p, 0)
 	w := &s.procs[p]
 	w.ttl = s.ttl
 	if taken {
 		w.claim = pick(own, gotOwn, gotKey)
-		return claimTakes, s
+		return pick(called, claimCalls, claimTakes), s
 	}
 	q.rest(w)
 	return claimQueues, s
@@ -133,6 +135,12 @@ func (q queueLock) wordMoves(s queueState, p uint8, emit func(move, queueState))
 		emit(move{kind: wordLost, who: p}, lost)
 		emit(move{kind: q.hearing(&s, p, ago), who: p, sure: true}, q.heard(lost, p, ago))
 	}
+	if s.procs[p].told {
+		s.procs[p].told = false
+		emit(move{kind: lookLost, who: p}, s)
+		s.procs[p].look = 0
+		emit(move{kind: lookHeard, who: p, sure: true}, s)
+	}
 }
 
 // hearing says what word will do.
@@ -185,7 +193,7 @@ func (q queueLock) strayMoves(s queueState, p uint8, emit func(move, queueState)
 		lost.procs[p].strays &^= 1 << ago
 		emit(move{kind: strayLost, who: p}, lost)
 		comes := lost
-		comes.join(p, ago, q.validity)
+		q.join(&comes, p, ago)
 		emit(move{kind: strayRuns, who: p, sure: true}, comes)
 	}
 }

@@ -61,6 +61,9 @@ func (q queueLock) shows(s queueState) string {
 		parts = append(parts, queue)
 	}
 	for p := range s.procs {
+		if s.procs[p].stopped {
+			parts = append(parts, fmt.Sprintf("%c stopped", names[p]))
+		}
 		if s.procs[p].phase == holding {
 			parts = append(parts, fmt.Sprintf("%c ALIVE for %d", names[p], s.procs[p].left))
 		}

@@ -15,7 +15,7 @@ func reportSound(w io.Writer, s scenario, o outcome) (asExpected bool) {
 		printTrace(w, o)
 		return false
 	}
-	fmt.Fprintf(w, "  exclusion, progress, responsibility and honesty hold; once faults stop, all is over within %d ticks\n\n", o.patience)
+	fmt.Fprintf(w, "  no property is broken; once faults stop, all is over within %d ticks\n\n", o.patience)
 	return true
 }
 

@@ -13,9 +13,10 @@ var (
 	_ protocol[majorityState] = majorityLock{}
 )
 
-func queueOf(t terms, actors, faults uint8) func(rule) outcome {
+func queueOf(q queueLock) func(rule) outcome {
 	return func(r rule) outcome {
-		return run[queueState](queueLock{terms: t, without: r, actors: actors, faults: faults}, nil)
+		q.without = r
+		return run[queueState](q, nil)
 	}
 }
 
@@ -41,17 +42,37 @@ var sound = []scenario{
 	{
 		"one key with its queue, two processes",
 		"keys live for 2 ticks and are trusted for 1; any number of faults; drifting clocks",
-		queueOf(short, 2, unlimited),
+		queueOf(queueLock{terms: short, actors: 2, faults: unlimited}),
 	},
 	{
 		"one key with its queue, three processes",
 		"keys live for 2 ticks and are trusted for 1; at most one fault; drifting clocks",
-		queueOf(short, 3, 1),
+		queueOf(queueLock{terms: short, actors: 3, faults: 1}),
+	},
+	{
+		"one key with its queue, two processes, stopped",
+		"keys live for 2 ticks and are trusted for 1; any number of faults, and of stops; steady clocks",
+		queueOf(queueLock{terms: short, actors: 2, faults: unlimited, stops: unlimited, steady: true}),
+	},
+	{
+		"one key with its queue, three processes, stopped",
+		"keys live for 2 ticks and are trusted for 1; any number of stops; no other faults; drifting clocks",
+		queueOf(queueLock{terms: short, actors: 3, stops: unlimited}),
+	},
+	{
+		"one key with its queue, three processes, stopped, longer",
+		"keys live for 3 ticks and are trusted for 2; any number of stops; no other faults; steady clocks",
+		queueOf(queueLock{terms: long, actors: 3, stops: unlimited, steady: true}),
+	},
+	{
+		"one key with its queue, three processes, stopped once",
+		"keys live for 2 ticks and are trusted for 1; at most one stop, and one other fault; steady clocks",
+		queueOf(queueLock{terms: short, actors: 3, faults: 1, stops: 1, steady: true}),
 	},
 	{
 		"one key with its queue, three processes, longer",
 		"keys live for 3 ticks and are trusted for 2; no faults; drifting clocks",
-		queueOf(long, 3, 0),
+		queueOf(queueLock{terms: long, actors: 3}),
 	},
 	{
 		"three keys, majority 2, three processes, extending",
@@ -79,13 +100,24 @@ type broken struct {
 
 // unsound are the rules left out, each where it matters, in the smallest model that shows it.
 func unsound() (all []broken) {
-	const queue, majority = "one key with its queue, two processes", "three keys, majority 2, two processes"
-	for r := allRules + 1; r < restartAtOnce; r++ {
-		run := queueOf(long, 2, 1)
+	const (
+		queue    = "one key with its queue, two processes"
+		stopped  = "one key with its queue, two processes, stopped once"
+		two      = "one key with its queue, three processes, stopped twice"
+		majority = "three keys, majority 2, two processes"
+	)
+	for r := allRules + 1; r < noRollCall; r++ {
+		run := queueOf(queueLock{terms: long, actors: 2, faults: 1})
 		if r == oldEntries {
-			run = queueOf(short, 2, unlimited)
+			run = queueOf(queueLock{terms: short, actors: 2, faults: unlimited})
 		}
 		all = append(all, broken{scenario: scenario{name: queue, run: run}, rule: r})
+	}
+	twice := queueOf(queueLock{terms: short, actors: 3, stops: 2, steady: true})
+	all = append(all, broken{scenario: scenario{name: two, run: twice}, rule: noRollCall})
+	once := queueOf(queueLock{terms: long, actors: 2, stops: 1, steady: true})
+	for _, r := range []rule{trustFromAnswer, trustFromWord, epochReused, noTimer} {
+		all = append(all, broken{scenario: scenario{name: stopped, run: once}, rule: r})
 	}
 	drifting := majorityOf(majorityLock{terms: long, actors: 2, attempts: unlimited})
 	for _, r := range []rule{trustFromAnswer, trustUnanswered, trustOutlastsClock} {
