@@ -36,6 +36,7 @@ func FuzzHistory(f *testing.F) {
 		_, _, wrong := h.LostUpdates(h.Margin())
 		h.Unended()
 		h.Rate()
+		h.Liveness(3).Share()
 		for _, s := range h.Faults {
 			h.Notice(s)
 			h.Vacancy(s.Struck)

@@ -22,10 +22,15 @@ type History struct {
 	// Validity is how long a key, or a lease, lives without extension.
 	Validity time.Duration `json:"validity"`
 
-	Began  int64    `json:"began"`
-	Ended  int64    `json:"ended"`
-	Rounds []Round  `json:"rounds"`
-	Faults []Strike `json:"faults"`
+	// Clients are the library of each client.
+	Clients []string `json:"clients,omitempty"`
+
+	// Counted is since when holdings count for shares; 0: from the beginning.
+	Counted int64    `json:"counted,omitempty"`
+	Began   int64    `json:"began"`
+	Ended   int64    `json:"ended"`
+	Rounds  []Round  `json:"rounds"`
+	Faults  []Strike `json:"faults"`
 	// Wrong is what was wrong besides what can be read here: who did not come back, what was left behind.
 	Wrong []string `json:"wrong,omitempty"`
 	// Final are the last values of the plain and of the fenced register.
@@ -79,6 +84,8 @@ type Strike struct {
 	Struck int64  `json:"struck"`
 	Mended int64  `json:"mended,omitempty"` // 0: never
 	Client *int   `json:"client,omitempty"` // whom it struck, if one alone
+	// Blocked tells that those whom it struck could not be served until it was mended.
+	Blocked bool `json:"blocked,omitempty"`
 }
 
 // Save writes the history to a file.
