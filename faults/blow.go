@@ -316,10 +316,12 @@ var (
 		return nil, nil
 	}}
 	stoppedLate = &blow{name: "process stopped before writing", one: true, do: func(r *run, client int) (func(), error) {
-		r.register.stopAt(client, r.crew[client].freeze)
+		m := r.crew[client]
+		struck := r.register.stopAt(client, m.freeze)
 		return func() {
-			r.register.stopAt(client, nil)
-			r.crew[client].thaw()
+			if r.register.stopAt(client, nil); struck.Load() {
+				m.thaw()
+			}
 		}, nil
 	}}
 	cancelled = &blow{name: "callers' contexts cancelled", one: true, do: func(r *run, client int) (func(), error) {

@@ -58,6 +58,9 @@ type member struct {
 	feels       chan note
 	holds       chan note // of those that hold many; it has room for all
 
+	stopMu sync.Mutex // held while the process is stopped or let go on
+	stops  int        // of faults that want it stopped
+
 	mu     sync.Mutex
 	rounds []history.Round
 	began  map[int]history.Round // of workers that have read and not yet reported the round
@@ -233,14 +236,25 @@ func (m *member) leave() (note, bool) {
 	return note{}, false
 }
 
-// freeze stops the process. When it returns, it stands still.
+// freeze stops the process. When it returns, it stands still. Faults that overlap stop it together.
 func (m *member) freeze() {
+	m.stopMu.Lock()
+	defer m.stopMu.Unlock()
+	if m.stops++; m.stops != 1 { // 0: it was to go on before it was to stop
+		return
+	}
 	_ = m.cmd.Process.Signal(syscall.SIGSTOP)
 	_, _ = syscall.Wait4(m.cmd.Process.Pid, nil, syscall.WUNTRACED, nil) // tells when all threads have come to it, or that it has ended
 }
 
-// thaw lets it go on.
-func (m *member) thaw() { _ = m.cmd.Process.Signal(syscall.SIGCONT) }
+// thaw lets it go on, when all have called it that stopped it.
+func (m *member) thaw() {
+	m.stopMu.Lock()
+	defer m.stopMu.Unlock()
+	if m.stops--; m.stops == 0 {
+		_ = m.cmd.Process.Signal(syscall.SIGCONT)
+	}
+}
 
 // kill ends the process, as a crash would.
 func (m *member) kill() {

@@ -262,3 +262,45 @@ func TestNamesAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// Two faults may stop one process at once. It goes on when both are mended.
+func TestAProcessIsStoppedByTwo(t *testing.T) {
+	t.Parallel()
+	m, err := enlist(contract{Library: "nobody's", Workers: 1}, testRegister())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.kill)
+	within(t, leaving, "stopping it twice", func() {
+		m.freeze()
+		m.freeze()
+	})
+	m.thaw()
+	m.tell(order{What: check}, 0)
+	select {
+	case <-m.feels:
+		t.Error("it goes on while one of the two still stops it")
+	case <-time.After(200 * time.Millisecond):
+	}
+	m.thaw()
+	select {
+	case <-m.feels:
+	case <-time.After(leaving):
+		t.Error("it does not go on")
+	}
+}
+
+// What is to go on before it was to stop goes on.
+func TestAProcessGoesOnBeforeItStops(t *testing.T) {
+	t.Parallel()
+	m, err := enlist(contract{Library: "nobody's", Workers: 1}, testRegister())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.kill)
+	m.thaw()
+	m.freeze()
+	if _, answers := m.health(); !answers {
+		t.Error("it stands still")
+	}
+}

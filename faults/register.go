@@ -3,6 +3,7 @@ package main
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ctxlock/ctxlock/faults/history"
@@ -19,9 +20,9 @@ type register struct {
 	last     history.Element // that was given out
 	plain    history.Element
 	fenced   history.Element
-	greatest int64          // token
-	wanted   *wish          // nil: nobody wishes for a holder
-	onAct    map[int]func() // by client: called once, when one of its workers is about to write
+	greatest int64             // token
+	wanted   *wish             // nil: nobody wishes for a holder
+	onAct    map[int]*stopping // by client: called once, when one of its workers is about to write
 }
 
 // wish asks for the next holder to work for a while.
@@ -31,7 +32,7 @@ type wish struct {
 }
 
 func newRegister(random *rand.Rand, validity time.Duration) *register {
-	return &register{random: random, validity: validity, onAct: make(map[int]func())}
+	return &register{random: random, validity: validity, onAct: make(map[int]*stopping)}
 }
 
 // read answers a worker that has the lock: what there is, which element to add, and how long to take for it.
@@ -60,11 +61,13 @@ func (g *register) draw() time.Duration {
 // act is called when a worker has seen that it is alive, and before it writes.
 func (g *register) act(client int) {
 	g.mu.Lock()
-	f := g.onAct[client]
-	delete(g.onAct, client)
+	s := g.onAct[client]
+	if delete(g.onAct, client); s != nil {
+		s.called.Store(true)
+	}
 	g.mu.Unlock()
-	if f != nil {
-		f()
+	if s != nil {
+		s.f()
 	}
 }
 
@@ -97,10 +100,21 @@ func (g *register) forget(w *wish) {
 }
 
 // stopAt has f called when a worker of the client is about to write next; nil: nothing any more.
-func (g *register) stopAt(client int, f func()) {
+// It tells when that has happened.
+func (g *register) stopAt(client int, f func()) (called *atomic.Bool) {
+	s := &stopping{f: f}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.onAct[client] = f
+	if delete(g.onAct, client); f != nil {
+		g.onAct[client] = s
+	}
+	return &s.called
+}
+
+// stopping is what to call, once.
+type stopping struct {
+	f      func()
+	called atomic.Bool // or is about to be
 }
 
 // empty begins a new state, in which nothing is. Tokens go on.
