@@ -23,6 +23,8 @@ type blow struct {
 	// timed tells that it has to do with the server's clock. Two such do not go together: a pause that began while the clock was ahead by an
 	// hour lasts for an hour more.
 	timed bool
+	// blocks tells that those whom it befalls cannot be served until it is mended.
+	blocks bool
 	// sites that it can befall; empty: all.
 	sites []Kind
 	// do makes it fall on a client, if it befalls one. undo may be nil.
@@ -62,17 +64,12 @@ func stalled(name string, d lab.Direction) *blow {
 }
 
 var (
-	stall     = stalled("link stalled", lab.Both)
-	stallUp   = stalled("requests stalled", lab.Up)
-	stallDown = stalled("replies stalled", lab.Down)
-	cutOff    = onLinks("link cut", func(p *lab.Proxy) { p.Refuse(true); p.Cut() }, func(p *lab.Proxy) { p.Refuse(false) })
+	stall     = blocking(stalled("link stalled", lab.Both))
+	stallUp   = blocking(stalled("requests stalled", lab.Up))
+	stallDown = blocking(stalled("replies stalled", lab.Down))
+	cutOff    = blocking(onLinks("link cut", func(p *lab.Proxy) { p.Refuse(true); p.Cut() }, func(p *lab.Proxy) { p.Refuse(false) }))
 	slowed    = onLinks("link slowed", func(p *lab.Proxy) { p.Delay(150 * time.Millisecond) }, func(p *lab.Proxy) { p.Delay(0) })
-	cuts      = repeated("connections cut", true, linked, 50*time.Millisecond, 400*time.Millisecond, func(r *run, client int, _ *dice) error {
-		for _, link := range r.site.linksOf(client) {
-			link.Cut()
-		}
-		return nil
-	})
+	cuts      = repeated("connections cut", true, linked, 50*time.Millisecond, 400*time.Millisecond, cutLinks)
 )
 
 // lostReplies has a fifth of all commands carried out, or not, and not answered.
@@ -135,8 +132,8 @@ func quietly(f func(machine)) func(machine) error {
 }
 
 var (
-	frozen = onMachines("server frozen", quietly(machine.Freeze), quietly(machine.Thaw))
-	killed = onMachines("server killed", quietly(machine.Kill), machine.Restart)
+	frozen = blocking(onMachines("server frozen", quietly(machine.Freeze), quietly(machine.Thaw)))
+	killed = blocking(onMachines("server killed", quietly(machine.Kill), machine.Restart))
 )
 
 // onServers makes a blow of commands to all servers that hold data; those that undo it may be none.
@@ -173,7 +170,7 @@ func (s *site) command(args ...string) (err error) {
 
 var (
 	flushed        = onServers("FLUSHALL", []string{"FLUSHALL"})
-	paused         = timed(onServers("CLIENT PAUSE", []string{"CLIENT", "PAUSE", fmt.Sprint(pauseTime.Milliseconds()), "ALL"}, "PING")) // which is answered when it is over
+	paused         = blocking(timed(onServers("CLIENT PAUSE", []string{"CLIENT", "PAUSE", fmt.Sprint(pauseTime.Milliseconds()), "ALL"}, "PING"))) // which is answered when it is over
 	scriptsFlushed = repeated("SCRIPT FLUSH", false, redisSites, 10*time.Millisecond, 100*time.Millisecond, func(r *run, _ int, _ *dice) error {
 		return r.site.command("SCRIPT", "FLUSH")
 	})
@@ -218,6 +215,11 @@ func watchOthers(servers []*lab.Server) (stop func()) {
 		cancel()
 		all.Wait()
 	}
+}
+
+func blocking(b *blow) *blow {
+	b.blocks = true
+	return b
 }
 
 func timed(b *blow) *blow {
@@ -307,7 +309,7 @@ var (
 
 // What befalls a client itself.
 var (
-	stopped = &blow{name: "process stopped", one: true, do: func(r *run, client int) (func(), error) {
+	stopped = &blow{name: "process stopped", one: true, blocks: true, do: func(r *run, client int) (func(), error) {
 		r.crew[client].freeze()
 		return r.crew[client].thaw, nil
 	}}
@@ -315,7 +317,7 @@ var (
 		r.crew[client].kill()
 		return nil, nil
 	}}
-	stoppedLate = &blow{name: "process stopped before writing", one: true, do: func(r *run, client int) (func(), error) {
+	stoppedLate = &blow{name: "process stopped before writing", one: true, blocks: true, do: func(r *run, client int) (func(), error) {
 		m := r.crew[client]
 		struck := r.register.stopAt(client, m.freeze)
 		return func() {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,7 @@ type client struct {
 	before  int
 	orders  *json.Decoder
 	workers []*worker
+	aside   atomic.Int32 // of what is done beside the workers
 
 	mu  sync.Mutex // for out
 	out *json.Encoder
@@ -69,6 +71,13 @@ func (c *client) obey() error {
 			run, stop = c.newRun()
 			for _, w := range c.workers {
 				work.Go(func() { w.run(run) })
+			}
+			for i, b := range c.Beside {
+				c.aside.Add(1)
+				work.Go(func() {
+					defer c.aside.Add(-1)
+					c.beside(run, b, i)
+				})
 			}
 		case cancel:
 			for _, w := range c.workers {
@@ -124,7 +133,7 @@ func (c *client) leave(work *sync.WaitGroup) {
 
 // health looks at the process. The heap is what is in use, so it is of interest only when nobody works, and looked at only then.
 func (c *client) health() health {
-	h := health{Goroutines: runtime.NumGoroutine(), Before: c.before}
+	h := health{Goroutines: runtime.NumGoroutine(), Before: c.before, Busy: int(c.aside.Load())}
 	for _, w := range c.workers {
 		if w.busy.Load() {
 			h.Busy++

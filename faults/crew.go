@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -63,8 +64,9 @@ type member struct {
 
 	mu     sync.Mutex
 	rounds []history.Round
-	began  map[int]history.Round // of workers that have read and not yet reported the round
-	killed bool
+	began  map[int]history.Round // of workers that have asked and not yet reported the round
+	blamed []string
+	killed int64 // when; 0: it was not
 }
 
 // timeouts of the lab's own dealings. Machines may be busy.
@@ -136,7 +138,14 @@ func (m *member) listen(notes *json.Decoder) {
 			}
 		case held, over:
 			m.holds <- n
+		case asks:
+			m.begin(n.Worker, func(r *history.Round) { *r = history.Round{Client: m.Client, Worker: n.Worker, Asked: n.At} })
+		case blames:
+			m.mu.Lock()
+			m.blamed = append(m.blamed, n.Error)
+			m.mu.Unlock()
 		case reads:
+			m.begin(n.Worker, func(r *history.Round) { r.Token, r.Got = n.Token, monotonic() })
 			m.tell(m.register.read(m.Client, n.Token), n.Worker)
 		case acts:
 			m.register.act(m.Client)
@@ -163,10 +172,24 @@ func (m *member) listen(notes *json.Decoder) {
 func (m *member) written(n note) order {
 	o := m.register.write(n.Write, n.Token)
 	w := o.Write
+	m.begin(n.Worker, func(r *history.Round) { r.Alive, r.Write = w.Checked, &w })
+	return o
+}
+
+// begin notes what is known of a round that is not over.
+func (m *member) begin(worker int, known func(*history.Round)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.began[n.Worker] = history.Round{Client: m.Client, Worker: n.Worker, Token: n.Token, Asked: w.Checked, Got: w.Checked, Alive: w.Checked, Write: &w}
-	return o
+	r := m.began[worker]
+	known(&r)
+	m.began[worker] = r
+}
+
+// complained is what it said of calls that did wrong.
+func (m *member) complained() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.blamed)
 }
 
 // tell gives an order. One that has gone does not hear it.
@@ -183,6 +206,12 @@ func (m *member) history() []history.Round {
 	defer m.mu.Unlock()
 	all := append([]history.Round(nil), m.rounds...)
 	for _, r := range m.began {
+		if m.killed != 0 {
+			if !r.Held() {
+				continue // it waited, and does no more
+			}
+			r.Over = m.killed
+		}
 		all = append(all, r)
 	}
 	return all
@@ -204,7 +233,7 @@ func (m *member) holdings() (n int) {
 func (m *member) forgetRounds() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.rounds = nil
+	m.rounds, m.blamed = nil, nil
 	clear(m.began)
 }
 
@@ -259,8 +288,10 @@ func (m *member) thaw() {
 // kill ends the process, as a crash would.
 func (m *member) kill() {
 	m.mu.Lock()
-	again := m.killed
-	m.killed = true
+	again := m.killed != 0
+	if !again {
+		m.killed = monotonic()
+	}
 	m.mu.Unlock()
 	if again {
 		return
@@ -275,5 +306,5 @@ func (m *member) kill() {
 func (m *member) alive() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !m.killed
+	return m.killed == 0
 }

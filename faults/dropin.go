@@ -5,13 +5,26 @@ import "context"
 // dropIn is what valkeylock and rueidislock have in common.
 type dropIn interface {
 	WithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
+	TryWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
+	ForceWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	Close()
 }
 
 type dropInLocker struct{ dropIn }
 
 func (l dropInLocker) Lock(ctx context.Context, name string) (Holding, error) {
-	ctx, cancel, err := l.WithContext(ctx, name)
+	return dropInHolds(l.WithContext(ctx, name))
+}
+
+func (l dropInLocker) Try(ctx context.Context, name string) (Holding, error) {
+	return dropInHolds(l.TryWithContext(ctx, name))
+}
+
+func (l dropInLocker) Force(ctx context.Context, name string) (Holding, error) {
+	return dropInHolds(l.ForceWithContext(ctx, name))
+}
+
+func dropInHolds(ctx context.Context, cancel context.CancelFunc, err error) (Holding, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/ctxlock/ctxlock/faults/history"
 	"github.com/ctxlock/ctxlock/internal/lab"
 )
 
@@ -25,8 +27,37 @@ type fault struct {
 	// Only and Not are the libraries that it can be tried on; empty: all.
 	Only, Not []string
 	// Fleet is the library of each client, if they are not all the same.
-	Fleet  []string
+	Fleet []string
+	// Clients is how many there are, and Workers how many each of them has; 0: as usual.
+	Clients, Workers int
+	// Reserve is how many clients more there may be later.
+	Reserve int
+	// Validity of the locks; 0: the usual one.
+	Validity time.Duration
+	// Holds is about how long all hold the lock for whom the fault wants nothing else; 0: some for
+	// milliseconds, a few for a good part of a validity.
+	Holds time.Duration
+	// Beside is what clients do beside; Alone has the first client alone do it.
+	Beside []beside
+	Alone  bool
+	// Bound is what theory allows, and Also what else has to be so.
+	Bound  bound
+	Also   func(*history.History) []string
 	Strike func(*run) error
+}
+
+func (f *fault) clients() int { return max(len(f.Fleet), cmp.Or(f.Clients, clients)) }
+
+func (f *fault) workers() int { return cmp.Or(f.Workers, workersEach) }
+
+func (f *fault) validity() time.Duration { return cmp.Or(f.Validity, validity) }
+
+// also says what else is wrong.
+func (f *fault) also(h *history.History) []string {
+	if f.Also == nil {
+		return nil
+	}
+	return f.Also(h)
 }
 
 func (f *fault) kind() Kind {

@@ -14,7 +14,7 @@ import (
 // Faults that need more than one step on the servers.
 
 // killedAndKept is a server that comes back as it was.
-var killedAndKept = onMachines("server killed", quietly(machine.Kill), machine.Restart)
+var killedAndKept = blocking(onMachines("server killed", quietly(machine.Kill), machine.Restart))
 
 // losePower kills the server and takes from its log what came after the last time that it was made sure to be on the disk.
 func losePower(r *run) error {
@@ -38,7 +38,7 @@ func losePower(r *run) error {
 }
 
 func powerLost(size int64) *blow {
-	return &blow{name: "power lost", do: func(r *run, _ int) (func(), error) {
+	return &blow{name: "power lost", blocks: true, do: func(r *run, _ int) (func(), error) {
 		file, err := r.logFile()
 		if err != nil {
 			return nil, err
@@ -99,7 +99,7 @@ func nodeKilled(node int) *blow {
 	return onNodes("a node restarted empty", func(m machine) error { m.Kill(); return m.Restart() }, quietly(func(machine) {}), node)
 }
 
-var twoFrozen = onNodes("two nodes frozen", quietly(machine.Freeze), quietly(machine.Thaw), 0, 1)
+var twoFrozen = blocking(onNodes("two nodes frozen", quietly(machine.Freeze), quietly(machine.Thaw), 0, 1))
 
 func onNodes(name string, do, undo func(machine) error, nodes ...int) *blow {
 	return &blow{name: name, sites: []Kind{Nodes}, do: func(r *run, _ int) (func(), error) {
@@ -132,7 +132,7 @@ func migrate(r *run) error {
 	return nil
 }
 
-var slotsMoved = &blow{name: "slots moved", sites: []Kind{Cluster}, do: func(r *run, _ int) (func(), error) {
+var slotsMoved = &blow{name: "slots moved", blocks: true, sites: []Kind{Cluster}, do: func(r *run, _ int) (func(), error) {
 	keys, err := r.site.keys()
 	if err != nil {
 		return nil, err
@@ -244,10 +244,10 @@ func (r *run) failOver(primary, replica *lab.Server, await func() error) error {
 		replica.Thaw()
 		return err
 	}
-	mend, err := r.strike(&blow{name: "failover", do: func(*run, int) (func(), error) {
+	mend, err := r.strike(&blow{name: "failover", blocks: true, do: func(*run, int) (func(), error) {
 		primary.Kill()
 		replica.Thaw()
-		return nil, nil
+		return func() {}, nil // it is mended when the replica has taken over
 	}}, everyClient)
 	if err != nil {
 		return err

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +23,9 @@ var wrongdoers = []Contender{
 	{Library: "leaking", Open: openLeaking},
 	{Library: "keeping", Open: openKeeping, Own: func(string) bool { return true }},
 	{Library: "repeating", Fences: true, Open: openRepeating},
+	{Library: "dawdling", Open: openDawdling},
+	{Library: "forgetful", Open: openForgetful},
+	{Library: "hasty", Open: func(Place) (Locker, error) { return hasty{}, nil }},
 }
 
 func init() { extras = append(extras, wrongdoers...) } // here, since clients are this program, too
@@ -30,6 +35,18 @@ type everybodys struct{}
 
 func (everybodys) Lock(ctx context.Context, _ string) (Holding, error) { return forever{}, ctx.Err() }
 func (everybodys) Close()                                              {}
+
+func (e everybodys) Try(ctx context.Context, name string) (Holding, error) { return e.Lock(ctx, name) }
+func (e everybodys) Force(ctx context.Context, name string) (Holding, error) {
+	return e.Lock(ctx, name)
+}
+
+// hasty fails whenever it is asked, for a reason that is not the caller's.
+type hasty struct{ nobodys }
+
+func (hasty) Lock(context.Context, string) (Holding, error) {
+	return nil, errors.New("too many others")
+}
 
 // nobodys gives the lock to nobody.
 type nobodys struct{}
@@ -118,6 +135,55 @@ type halved struct{ Holding }
 
 func (h halved) Token() int64 { return h.Holding.Token()%2 + 1 }
 
+// dawdling is ctxlock, but for the first release, which hands the lock to nobody for two validities.
+type dawdling struct {
+	Locker
+	released *atomic.Bool
+}
+
+func openDawdling(at Place) (Locker, error) {
+	l, err := mustFind(oursLibrary).Open(at)
+	return dawdling{l, new(atomic.Bool)}, err
+}
+
+func (d dawdling) Lock(ctx context.Context, name string) (Holding, error) {
+	h, err := d.Locker.Lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return dawdled{h, d.released}, nil
+}
+
+type dawdled struct {
+	Holding
+	released *atomic.Bool
+}
+
+func (d dawdled) Release() error {
+	if d.released.CompareAndSwap(false, true) {
+		time.Sleep(2 * validity)
+	}
+	return d.Holding.Release()
+}
+
+// forgetful is ctxlock, but for the tenth call, of which it thinks again after two validities.
+type forgetful struct {
+	Locker
+	calls *atomic.Int32
+}
+
+func openForgetful(at Place) (Locker, error) {
+	l, err := mustFind(oursLibrary).Open(at)
+	return forgetful{l, new(atomic.Int32)}, err
+}
+
+func (f forgetful) Lock(ctx context.Context, name string) (Holding, error) {
+	if f.calls.Add(1) == 10 {
+		sleep(ctx, 2*validity)
+	}
+	return f.Locker.Lock(ctx, name)
+}
+
 func mustFind(library string) Contender {
 	c, err := find(library)
 	if err != nil {
@@ -133,6 +199,40 @@ func faultNamed(t *testing.T, name string) *fault {
 		t.Fatalf("there is no fault %q", name)
 	}
 	return allFaults[i]
+}
+
+// live is a run of one client with three workers, which is enough to wait for each other.
+func live(beside ...beside) *fault {
+	return &fault{Name: "nothing for long", Text: "-", Clients: 1, Workers: 3, Holds: brief, Beside: beside,
+		Bound: oneValidity, Strike: during(nothing, 5*validity/2)}
+}
+
+func TestTheLabSeesWhoIsNotServed(t *testing.T) {
+	for _, c := range []struct {
+		library string
+		beside  []beside
+		wrong   string
+		free    bool
+	}{
+		{"dawdling", nil, "free for 4.", true},
+		{"forgetful", nil, "beyond its turn", false},
+		{"everybody's", []beside{racing}, "two contexts alive after Try beside Force, 400 of 400", false},
+		{"hasty", []beside{bustling}, "a patient call for a free lock: too many others", true},
+		{oursLibrary, nil, "", false},
+		{oursLibrary, []beside{bustling}, "", false},
+	} {
+		t.Run(c.library+", "+c.wrong, func(t *testing.T) {
+			t.Parallel()
+			o := performedOf(t, c.library, live(c.beside...))
+			wrong := strings.Join(slices.Concat(o.Slow, o.Complain), ", ")
+			if !strings.Contains(wrong, c.wrong) || c.wrong == "" && wrong != "" {
+				t.Errorf("it found %q", wrong)
+			}
+			if free := o.Live.Free > oneValidity.free; free != c.free {
+				t.Errorf("free for %v", o.Live.Free)
+			}
+		})
+	}
 }
 
 func TestTheLabSeesWhatIsWrong(t *testing.T) {
@@ -162,7 +262,7 @@ func TestOursKeepsItsPromise(t *testing.T) {
 	for _, name := range []string{"nothing", "stalled", "frozen", "crash", "cancelled", "mixed fleet", "node stalled", "slot migrated"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if o := performed(t, oursLibrary, name); len(o.Wrong) > 0 || o.Holdings < 10 {
+			if o := performed(t, oursLibrary, name); len(o.Wrong)+len(o.Slow) > 0 || o.Holdings < 10 {
 				t.Errorf("%s", o)
 			}
 		})
@@ -203,6 +303,22 @@ func performed(t *testing.T, library, name string) *outcome {
 		return r.perform()
 	}))
 	o, err := perform.(func() (*outcome, error))()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// performedOf is a run of a fault that is no row of the table.
+func performedOf(t *testing.T, library string, f *fault) *outcome {
+	t.Helper()
+	together <- struct{}{}
+	defer func() { <-together }()
+	r, err := open(f, mustFind(library), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := r.perform()
 	if err != nil {
 		t.Fatal(err)
 	}

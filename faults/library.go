@@ -4,6 +4,7 @@ package main
 const (
 	oursLibrary       = "ctxlock"
 	oursTwiceLibrary  = "ctxlock, majority 2"
+	oursThriceLibrary = "ctxlock, majority 3"
 	valkeylockLibrary = "valkeylock"
 	etcdLibrary       = "etcd"
 )

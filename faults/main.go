@@ -17,9 +17,13 @@
 // end), takes one lock in turn to read and write a register (register.go), which is out of reach of all faults. A blow (blow.go) is one thing that goes
 // wrong until it is mended: a link that stalls, a server that is stopped. A fault (fault.go, faults.go) is a row of the table: on which kind of site
 // which blows strike whom, and when. What happened is a history (package history); an outcome (outcome.go) is what is read out of it.
+// How well those were served who could be is measured as exclusion is, and each row has a bound for it from theory
+// (bound.go): beyond that, ctxlock is wrong. What happens within one process, such as a forced claim that meets
+// another, does not show in a history: clients judge it themselves (beside.go, mingle.go, bustle.go) and say what was wrong.
 //
-// To add a fault, add a row to allFaults. If a blow does it all, that is one line: onHolder(blow) strikes whoever holds the lock, onAll(blow, time)
-// everybody. To add a blow, add it to blow.go: do makes it happen and returns what mends it. If no guarantee excludes it, add it to mixture, too, from which
+// To add a fault, add a row to allFaults, and say what theory allows in it (Bound). If a blow does it all, that is one line: onHolder(blow) strikes whoever holds the lock, onAll(blow, time)
+// everybody. To add a blow, add it to blow.go: do makes it happen and returns what mends it; blocks says that those whom it strikes cannot be
+// served meanwhile. If no guarantee excludes it, add it to mixture, too, from which
 // combinations and the soak are drawn. To add a library, write a Contender (contender.go, and contenders.go for its place in the table).
 package main
 
@@ -177,8 +181,8 @@ func table(s settings) error {
 // promises is the error of a table in which ctxlock did something wrong.
 func promises(outcomes []*outcome) (err error) {
 	for _, o := range outcomes {
-		if o.Library == oursLibrary && len(o.Wrong) > 0 {
-			err = errors.Join(err, fmt.Errorf("%s: %s", o.Fault, strings.Join(o.Wrong, ", ")))
+		if wrong := slices.Concat(o.Wrong, o.Slow); o.Library == oursLibrary && len(wrong) > 0 {
+			err = errors.Join(err, fmt.Errorf("%s: %s", o.Fault, strings.Join(wrong, ", ")))
 		}
 	}
 	return err

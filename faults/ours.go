@@ -66,7 +66,19 @@ func valkeyNodes(at Place) []valkey.ClientOption {
 type ourLocker struct{ ctxlock.Locker }
 
 func (l ourLocker) Lock(ctx context.Context, name string) (Holding, error) {
-	ctx, lock, err := l.Acquire(ctx, name, ctxlock.AcquireOption{Fencing: true})
+	return l.take(ctx, name, ctxlock.AcquireOption{Fencing: true})
+}
+
+func (l ourLocker) Try(ctx context.Context, name string) (Holding, error) {
+	return l.take(ctx, name, ctxlock.AcquireOption{Mode: ctxlock.Try})
+}
+
+func (l ourLocker) Force(ctx context.Context, name string) (Holding, error) {
+	return l.take(ctx, name, ctxlock.AcquireOption{Mode: ctxlock.Force})
+}
+
+func (l ourLocker) take(ctx context.Context, name string, option ctxlock.AcquireOption) (Holding, error) {
+	ctx, lock, err := l.Acquire(ctx, name, option)
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,10 @@ type outcome struct {
 	Vacancy  *time.Duration // from then, or the holder's crash, until somebody had it
 	Unended  int
 
+	Live     history.Liveness
+	Slow     []string // what exceeds the row's bound
+	Complain []string // what clients said of calls that did wrong
+
 	Stuck       bool // nobody got the lock any more
 	Crashed     bool // a client was killed, on purpose
 	Busy        int  // workers that did not come back when their contexts ended
@@ -87,8 +91,10 @@ func (o *outcome) judge(f *fault, who Contender) error {
 			longest(&o.Vacancy, d)
 		}
 	}
+	o.Live = h.Liveness(turnsOf(len(h.Clients), f.workers()))
+	o.Slow = append(f.Bound.exceeded(o.Live), f.also(h)...)
 	o.weigh(f.Excluded || slices.Contains(f.Except, who.Library), who.Fences)
-	h.Wrong = o.Left
+	h.Wrong = slices.Concat(o.Left, o.Slow)
 	return nil
 }
 
@@ -137,25 +143,36 @@ func (o *outcome) weigh(excluded, fences bool) {
 	}
 	say(&o.Left, o.Busy, "%s did not end", count(o.Busy, "call"))
 	say(&o.Left, o.Unended, "%s without end", count(o.Unended, "wait"))
-	say(&o.Left, len(o.Keys), "%s left", count(len(o.Keys), "key"))
+	say(&o.Left, len(o.Keys), "%s left%s", count(len(o.Keys), "key"), named(o.Keys))
 	say(&o.Left, o.Connections, "%s left", count(o.Connections, "connection"))
 	say(&o.Left, o.Goroutines, "%s left", count(o.Goroutines, "goroutine"))
 	o.Left = append(o.Left, o.Leaving...)
+	o.Left = append(o.Left, o.Complain...)
 	o.Wrong = append(o.Wrong, o.Left...)
 }
 
 // String is a line for the terminal.
 func (o *outcome) String() string {
 	verdict := "ok"
-	if len(o.Wrong) > 0 {
-		verdict = "WRONG: " + strings.Join(o.Wrong, ", ")
+	if wrong := slices.Concat(o.Wrong, o.Slow); len(wrong) > 0 {
+		verdict = "WRONG: " + strings.Join(wrong, ", ")
 	} else if len(o.Beyond) > 0 {
 		verdict = "beyond the guarantee: " + strings.Join(o.Beyond, ", ")
 	}
 	if o.Refused > 0 {
 		verdict += fmt.Sprintf("; %d refused by its token", o.Refused)
 	}
-	return fmt.Sprintf("%-24s %-12s %6d holdings, noticed %s, next %s: %s", o.Fault, o.Library, o.Holdings, orNone(o.Notice), orNone(o.Vacancy), verdict)
+	return fmt.Sprintf("%-24s %-12s %6d holdings, noticed %s, next %s, free %s (in all %s), wait %s, late %s, share %s: %s",
+		o.Fault, o.Library, o.Holdings, orNone(o.Notice), orNone(o.Vacancy),
+		short(o.Live.Free), short(o.Live.Idle), short(o.Live.Wait), short(o.Live.Late), ratio(o.Live.Share()), verdict)
+}
+
+// named is the first of some keys.
+func named(keys []string) string {
+	if len(keys) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s)", keys[0])
 }
 
 func orNone(d *time.Duration) string {

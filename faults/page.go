@@ -37,6 +37,7 @@ func writePage(path string, plan *plan, outcomes []*outcome, times []*spans, too
 	p.line("Here the servers lose data that they had acknowledged, or a process acts long after it looked. The [guarantee](../README.md#guarantee) excludes that. A [fencing token](fencing.md)")
 	p.line("does not: the second register of the lab looks at tokens, and no update of it was lost unless the table says so.\n")
 	p.table(func(f *fault) bool { return f.Excluded })
+	p.liveness()
 	p.times(times)
 	p.configurations()
 	if err := p.pictures(path); err != nil {
@@ -52,7 +53,8 @@ func (p *page) head(took time.Duration) {
 	p.line("Each cell is a run of its own: three processes with two workers each want one lock, whose validity is %s. Whoever has it reads a register, works, looks whether it still has the", validity)
 	p.line("lock, and if so writes back what it read with an element added, as in Jepsen's test of etcd's locks. A fault strikes, mostly while somebody works for longer than the")
 	p.line("validity. Afterwards all leave. Counted are: two holders at once (for how long both were *certainly* alive: from after the call that took the lock to before the last look that")
-	p.line("found it alive), updates that were acknowledged and are gone, calls that do not end, and keys, connections and goroutines that are left once everybody has closed.\n")
+	p.line("found it alive), updates that were acknowledged and are gone, calls that do not end, and keys, connections and goroutines that are left once everybody has closed.")
+	p.line("Rows about waiters and shares have larger fleets, of up to eight processes with a worker each, that hold the lock for milliseconds.\n")
 	p.line("What is right and wrong is what [ctxlock promises](../README.md#guarantee); others promise less. Each kind of server is the simplest of its kind: etcd is one node, so it has no failover and")
 	p.line("no partition here; the links between servers, and to those of Sentinel and Cluster, are never touched; clocks jump, and do not drift. One run is one try, several go on side by side on one")
 	p.line("machine: a ✓ says that nothing was seen. \"nobody had it\" means for %s.\n", short(patience))
@@ -90,13 +92,21 @@ func (p *page) table(wanted func(*fault) bool) {
 	}
 }
 
-// cell is one outcome in words.
-func (p *page) cell(f *fault, who Contender) string {
+// outcome is that of one run; nil if there was none.
+func (p *page) outcome(f *fault, who Contender) *outcome {
 	i := slices.IndexFunc(p.outcomes, func(o *outcome) bool { return o.Fault == f.Name && o.Library == who.Library })
 	if i < 0 {
+		return nil
+	}
+	return p.outcomes[i]
+}
+
+// cell is one outcome in words.
+func (p *page) cell(f *fault, who Contender) string {
+	o := p.outcome(f, who)
+	if o == nil {
 		return "–"
 	}
-	o := p.outcomes[i]
 	var parts []string
 	switch {
 	case len(o.Wrong) > 0:

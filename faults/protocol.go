@@ -22,6 +22,8 @@ type contract struct {
 	Seed    uint64
 	// Unwinding is how long a worker goes on with its work once its caller's context was cancelled.
 	Unwinding time.Duration
+	// Beside is what it does beside.
+	Beside []beside
 }
 
 // note is what a client says.
@@ -32,13 +34,15 @@ type note struct {
 	Write  history.Write // with writes
 	Round  *history.Round
 	Health health
-	At     int64 // of what is held, and over
+	At     int64 // of what is held, over, and asked
 	Error  string
 }
 
 type noteKind string
 
 const (
+	asks   noteKind = "asks"   // a round has begun
+	blames noteKind = "blames" // a call did wrong
 	ready  noteKind = "ready"  // it has connected, and waits for the order to start
 	reads  noteKind = "reads"  // a question: what is the state?
 	acts   noteKind = "acts"   // a question: it has seen that it is alive, and is about to write; may it?
@@ -56,7 +60,7 @@ type health struct {
 	Goroutines int // now
 	Before     int // of them when it had not opened its locker yet
 	Heap       uint64
-	Busy       int // workers that have not ended their round
+	Busy       int // workers that have not ended their round, and what is done beside
 }
 
 // order is what the lab says. One with a Worker answers that worker's question.

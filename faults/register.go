@@ -17,6 +17,7 @@ type register struct {
 	mu       sync.Mutex
 	random   *rand.Rand
 	validity time.Duration
+	holds    time.Duration   // about how long holders work; 0: see draw
 	last     history.Element // that was given out
 	plain    history.Element
 	fenced   history.Element
@@ -52,6 +53,9 @@ func (g *register) read(client int, token int64) order {
 
 // draw is how long a holder works whom nobody watches: mostly short, at times for long.
 func (g *register) draw() time.Duration {
+	if g.holds > 0 {
+		return g.holds/2 + time.Duration(g.random.Int64N(int64(g.holds)))
+	}
 	if g.random.IntN(20) == 0 {
 		return g.validity/8 + time.Duration(g.random.Int64N(int64(g.validity/2)))
 	}

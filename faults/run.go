@@ -36,6 +36,7 @@ type run struct {
 	mu      sync.Mutex
 	random  *rand.Rand
 	strikes []*history.Strike
+	counted int64    // since when holdings count for shares
 	struck  int      // how many strikes there were, also in histories that are over
 	mends   []func() // of what is not mended yet; by the place in strikes
 }
@@ -54,7 +55,7 @@ func seedOf(seed uint64, fault string) uint64 {
 func open(f *fault, who Contender, seed uint64) (*run, error) {
 	random := rand.New(rand.NewPCG(seedOf(seed, f.Name), 1))
 	r := &run{fault: f, who: who, seed: seed, random: random}
-	kind := f.kind()
+	kind, n, lasting := f.kind(), f.clients(), f.validity()
 	if who.Library == etcdLibrary {
 		kind = Etcd
 	}
@@ -63,23 +64,16 @@ func open(f *fault, who Contender, seed uint64) (*run, error) {
 		config = f.Config()
 	}
 	var err error
-	if r.site, err = openSite(kind, clients, validity, config); err != nil {
+	if r.site, err = openSite(kind, n+f.Reserve, lasting, config); err != nil {
 		return nil, err
 	}
-	r.register = newRegister(rand.New(rand.NewPCG(seedOf(seed, f.Name), 2)), validity)
-	libraries := slices.Repeat([]string{who.Library}, clients)
-	copy(libraries, f.Fleet)
-	r.crew = make([]*member, clients)
-	errs := make([]error, clients)
+	r.register = newRegister(rand.New(rand.NewPCG(seedOf(seed, f.Name), 2)), lasting)
+	r.register.holds = f.Holds
+	r.crew = make([]*member, n)
+	errs := make([]error, n)
 	var all sync.WaitGroup
-	for i := range clients {
-		all.Go(func() {
-			c := contract{
-				Library: libraries[i], Client: i, Place: r.site.place(i), Name: lockName, Workers: workersEach,
-				Seed: seedOf(seed, fmt.Sprint(f.Name, i)), Unwinding: unwinding,
-			}
-			r.crew[i], errs[i] = enlist(c, r.register)
-		})
+	for i := range n {
+		all.Go(func() { r.crew[i], errs[i] = enlist(r.contract(i), r.register) })
 	}
 	all.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -87,6 +81,28 @@ func open(f *fault, who Contender, seed uint64) (*run, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// contract is what a client is told.
+func (r *run) contract(client int) contract {
+	c := contract{
+		Library: r.who.Library, Client: client, Place: r.site.place(client), Name: lockName, Workers: r.fault.workers(),
+		Seed: seedOf(r.seed, fmt.Sprint(r.fault.Name, client)), Unwinding: unwinding, Beside: r.fault.Beside,
+	}
+	if client < len(r.fault.Fleet) {
+		c.Library = r.fault.Fleet[client]
+	}
+	if r.fault.Alone && client > 0 {
+		c.Beside = nil
+	}
+	return c
+}
+
+// countShares has holdings count for shares from now on.
+func (r *run) countShares() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counted = monotonic()
 }
 
 // close ends all processes of the run.
@@ -170,7 +186,7 @@ const everyClient = -1
 
 // strike makes a blow fall, and notes it. mend ends it, and may be called again.
 func (r *run) strike(b *blow, client int) (mend func(), err error) {
-	s := &history.Strike{Name: b.name, Struck: monotonic()}
+	s := &history.Strike{Name: b.name, Struck: monotonic(), Blocked: b.blocks}
 	if b.one && client != everyClient {
 		s.Client = &client
 	}
@@ -221,9 +237,10 @@ func (r *run) mendAll() {
 func (r *run) history(began int64) *history.History {
 	h := &history.History{
 		Fault: r.fault.Name, Library: r.who.Library, Version: r.who.Version(), Server: r.site.version(), Seed: r.seed,
-		Validity: validity, Began: began, Ended: monotonic(),
+		Validity: r.fault.validity(), Began: began, Ended: monotonic(), Counted: r.counted,
 	}
 	for _, m := range r.crew {
+		h.Clients = append(h.Clients, m.Library)
 		h.Rounds = append(h.Rounds, m.history()...)
 	}
 	slices.SortFunc(h.Rounds, func(a, b history.Round) int { return int(a.Asked - b.Asked) })
@@ -256,6 +273,9 @@ func (r *run) perform() (*outcome, error) {
 	o := &outcome{Stuck: stuck, Crashed: slices.ContainsFunc(r.crew, func(m *member) bool { return !m.alive() })}
 	r.windUp(o)
 	o.history = r.history(began)
+	for _, m := range r.crew {
+		o.Complain = append(o.Complain, m.complained()...)
+	}
 	return o, o.judge(r.fault, r.who)
 }
 
@@ -293,7 +313,7 @@ func (r *run) busy() (n int) {
 		if m.alive() {
 			h, ok := m.health()
 			if n += h.Busy; !ok {
-				n += workersEach
+				n += m.Workers
 			}
 		}
 	}

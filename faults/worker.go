@@ -50,6 +50,7 @@ func (w *worker) round(run context.Context) history.Round {
 	caller, cancel := w.newCaller(run)
 	defer cancel()
 	r := history.Round{Client: w.Client, Worker: w.number, Asked: monotonic()}
+	w.say(note{What: asks, Worker: w.number, At: r.Asked})
 	h, err := w.locker.Lock(caller, w.Name)
 	if err != nil {
 		r.Error, r.Over = err.Error(), monotonic()

@@ -99,7 +99,8 @@ func (h *History) times() (all []holding) {
 func (h *History) wants() (all []want) {
 	rounds := slices.Clone(h.Rounds)
 	slices.SortStableFunc(rounds, func(a, b Round) int {
-		return cmp.Or(cmp.Compare(a.Client, b.Client), cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.Asked, b.Asked))
+		return cmp.Or(
+			cmp.Compare(a.Client, b.Client), cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.Asked, b.Asked))
 	})
 	open := false // the last of all goes on
 	for _, r := range rounds {
@@ -206,8 +207,8 @@ func reaches(holdings []holding) []int64 {
 // before is how long the holdings of others take that may go before a wait: the longest of them.
 func before(holdings []holding, reach []int64, w want, turns int) (total time.Duration) {
 	var lasted []time.Duration
-	for i := sort.Search(len(reach), func(i int) bool { return reach[i] > w.from }); i < len(holdings); i++ {
-		s := holdings[i]
+	first := sort.Search(len(reach), func(i int) bool { return reach[i] > w.from })
+	for _, s := range holdings[first:] {
 		if s.from >= w.to {
 			break
 		}
@@ -223,7 +224,7 @@ func before(holdings []holding, reach []int64, w want, turns int) (total time.Du
 	return total
 }
 
-// extremes counts holdings, since Counted, of those clients that no fault struck by themselves since.
+// extremes counts holdings since Counted, of those clients that no fault struck alone since.
 func (h *History) extremes() (busiest, idlest int) {
 	counts := h.Counts()
 	for _, s := range h.Faults {
@@ -258,7 +259,7 @@ func (h *History) Counts() map[int]int {
 	return counts
 }
 
-// Waits are the waits of one client that began since Counted, whatever struck it, in order of length.
+// Waits are the waits of one client that began since Counted, in order of length.
 func (h *History) Waits(client int) (all []time.Duration) {
 	for _, w := range h.wants() {
 		if w.client == client && w.from >= h.Counted {

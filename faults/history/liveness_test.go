@@ -149,7 +149,7 @@ func scribble(r *rand.Rand) *History {
 		}
 	}
 	for range r.IntN(4) {
-		s := Strike{Struck: r.Int64N(90), Blocked: r.IntN(4) > 0}
+		s := Strike{Struck: 1 + r.Int64N(90), Blocked: r.IntN(4) > 0}
 		s.Mended = s.Struck + r.Int64N(30)
 		if client := r.IntN(3); client < 2 {
 			s.Client = &client
