@@ -145,6 +145,33 @@ func (r *run) join(client int, at int32) (*member, error) {
 	return m, err
 }
 
+// othersStopped stops all clients but one.
+var othersStopped = &blow{name: "the others stopped", do: func(r *run, client int) (func(), error) {
+	var strikes []*history.Strike
+	for i, m := range r.crew {
+		if i == client {
+			continue
+		}
+		s := &history.Strike{Name: stopped.name, Struck: monotonic(), Client: &i, Blocked: true}
+		m.freeze()
+		r.add(s)
+		strikes = append(strikes, s)
+	}
+	crew := slices.Clone(r.crew)
+	return func() {
+		for i, m := range crew {
+			if i != client {
+				m.thaw()
+			}
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, s := range strikes {
+			s.Mended = monotonic()
+		}
+	}, nil
+}}
+
 // cutNowAndThen is spaced so that a connection is new, or some seconds old, when it is cut.
 var cutNowAndThen = repeated("connections cut now and then", true, linked,
 	500*time.Millisecond, 2*time.Second, cutLinks)

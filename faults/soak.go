@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/ctxlock/ctxlock/faults/history"
 )
 
 // A soak has mixed faults strike ctxlock for as long as is wanted. Clients live as long as the soak, but for the last of each site, which
@@ -19,20 +21,29 @@ import (
 // soakSites are where it goes on, all at once. Where the guarantee excludes what happens, the tokens alone must hold; they may fail where data is
 // lost and the clock was set back as well (Lock.Token says so), so that is not combined.
 var soakSites = []*fault{
-	{Name: "one server"},
-	{Name: "one server majority 2", Fleet: slices.Repeat([]string{oursTwiceLibrary}, clients)},
-	{Name: "three nodes", Kind: Nodes},
-	{Name: "cluster", Kind: Cluster},
-	{Name: "one server data lost", Excluded: true},
-	{Name: "one server clock jumps", Config: ownClock, Excluded: true},
+	{Name: "one server", Beside: []beside{minglingLenient}, Bound: soaking},
+	{Name: "one server majority 2", Fleet: slices.Repeat([]string{oursTwiceLibrary}, clients), Beside: []beside{minglingLenient}, Bound: soaking},
+	{Name: "three nodes", Kind: Nodes, Bound: soaking.inAnyOrder()},
+	{Name: "cluster", Kind: Cluster, Beside: []beside{minglingLenient}, Bound: soaking},
+	{Name: "both kinds", Fleet: mixedFleet, Bound: soaking},
+	{Name: "one server data lost", Excluded: true, Bound: soaking},
+	{Name: "one server clock jumps", Config: ownClock, Excluded: true, Bound: soaking},
 }
+
+// soaking is for three faults at once, each of which may cost a validity, and a client that crashes.
+var soaking = oneValidity.plus(3*validity, "four faults, one validity each")
 
 // blowsOf are those that strike a site.
 func blowsOf(f *fault, s *site) []*blow {
-	blows := slices.Clone(mixture)
+	blows := append(slices.Clone(mixture), cutNowAndThen, othersStopped)
 	switch {
+	case f.Fleet != nil && slices.Contains(f.Fleet, valkeylockLibrary):
+		blows = []*blow{cuts, cutNowAndThen, clientsKilled, scriptsFlushed} // it excludes under no others
 	case f.Excluded && f.Config != nil:
 		blows = append(blows, clockAhead, clockBehind, clockNear, stoppedLate)
+		for _, d := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, time.Second} {
+			blows = append(blows, steppedBy(d), steppedBy(-d))
+		}
 	case f.Excluded:
 		blows = append(blows, killed, flushed, evicting, stoppedLate)
 	}
@@ -228,6 +239,7 @@ func (s *soaked) crash() error {
 	if _, err := s.strike(crashed, last); err != nil {
 		return err
 	}
+	began := monotonic()
 	old := s.crew[last]
 	c := old.contract
 	c.Seed++
@@ -236,6 +248,7 @@ func (s *soaked) crash() error {
 		return err
 	}
 	fresh.rounds = old.history()
+	s.run.add(&history.Strike{Name: "a client starts", Struck: began, Mended: monotonic(), Client: &last, Blocked: true})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.crew[last] = fresh
@@ -265,6 +278,9 @@ func (s *soaked) fleet() []*member {
 func (s *soaked) rest(o *outcome, began int64, base string) error {
 	o.Busy = s.drain()
 	o.Keys = s.keysLeft(o.Crashed)
+	for _, m := range s.crew {
+		o.Complain = append(o.Complain, m.complained()...)
+	}
 	o.history = s.history(began)
 	if err := o.history.Save(base + ".json"); err != nil {
 		return err
@@ -281,7 +297,7 @@ func (s *soaked) rest(o *outcome, began int64, base string) error {
 	if s.last = healths; s.first == nil {
 		s.first = healths
 	}
-	for _, wrong := range o.Wrong {
+	for _, wrong := range slices.Concat(o.Wrong, o.Slow) {
 		s.wrong = append(s.wrong, fmt.Sprintf("%s (%s)", wrong, base))
 	}
 	return draw(o.history, base+".svg")
