@@ -120,7 +120,7 @@ func TestWaitsOfAClient(t *testing.T) {
 
 // TestLivenessOfRandomHistories looks at each nanosecond.
 func TestLivenessOfRandomHistories(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range uint64(600) {
 		h := scribble(rand.New(rand.NewPCG(seed, 7)))
 		turns := int(seed % 4)
 		got, want := h.Liveness(turns), slowly(h, turns)
