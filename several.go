@@ -137,14 +137,14 @@ func (g *gathering) acquire(ctx context.Context) (*bundle, error) {
 	b, _, err := g.together(ctx, -1)
 	for err != nil {
 		if g.mode != Wait || !g.again(ctx, err) {
-			return nil, err
+			return nil, g.k.lastWord(ctx, g.what(), err)
 		}
 		var missing int
 		if b, missing, err = g.oneByOne(ctx); err == nil || missing < 0 {
 			continue
 		}
 		if !g.again(ctx, err) {
-			return nil, err
+			return nil, g.k.lastWord(ctx, g.what(), err)
 		}
 		b, _, err = g.together(ctx, missing)
 	}
