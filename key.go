@@ -26,6 +26,8 @@ const (
 	pauseMark     = "y" // prefix:y:name, for some milliseconds, while those who stand in the queue leave the lock to others
 	pauseSlotMark = "Y" // prefix:Y:{prefix:0:name}
 	replicaMark   = "r" // prefix:r:{tag}, while it is found out whether replicas acknowledge
+	callMark      = "x" // prefix:x:name, for half a validity after the roll was called, and a moment after the lock was left free on purpose
+	callSlotMark  = "X" // prefix:X:{prefix:0:name}
 )
 
 func keyOf(prefix string, i int, name string) string {

@@ -73,11 +73,13 @@ type contention struct {
 	renewed time.Duration // when a claim last had the queue live on
 }
 
-// place is where a wait stands in the queue. l does not change. ops, over, timed, watched and told
-// belong to the goroutine of the wait. All else is under k.mu: notifications need it, too.
+// place is where a wait stands in the queue. l does not change. ops, calls, over, timed, watched and
+// told belong to the goroutine of the wait. All else is under k.mu: notifications need it, too.
 type place struct {
-	l    *holding
-	ops  []store.Op
+	l     *holding
+	ops   []store.Op // these two are the wait's own
+	calls bool       // nothing that was heard leads to its next claim, so the lock should not be free
+
 	over bool // the wait goes on without it
 
 	rank    int64                     // where it stands, or stood; zero if that is not known
@@ -258,7 +260,7 @@ func (s *speaker) openPlace(ctx context.Context) error {
 	}
 	// Where the lock goes from hand to hand, its key lives for so long that the first look comes in time.
 	timed := !k.contendedWithin(s.name, min(contendedFor, l.validity/4))
-	s.place = &place{l: l, ops: make([]store.Op, max(1, k.queuedKeys())), told: never, timed: timed}
+	s.place = &place{l: l, ops: make([]store.Op, max(1, k.queuedKeys())), told: never, timed: timed, calls: true}
 	l.queueing.note = k.noteContention(s.name)
 	l.unanswered = 0
 	k.link(l)
@@ -371,6 +373,10 @@ func (p *place) prepare(cancel context.CancelCauseFunc) (sent time.Duration) {
 	}
 	p.timed = true // those who ask again have been waiting
 	p.ops[0].Return = p.rank
+	if p.calls {
+		p.ops[0].Call = max(l.validity/2, time.Millisecond)
+	}
+	p.calls = false
 	if p.rank > 0 || sent-note.renewed >= rejoinAfter {
 		p.ops[0].Renew, note.renewed = true, sent
 	}
@@ -520,10 +526,15 @@ func (l *holding) passOps(ops []store.Op) []store.Op {
 			Key: l.keys[i].name, Owner: l.owner, Validity: l.terms.validity,
 			Queue: q.note.beside.queue, Counter: q.note.beside.counters[i], Floor: floor,
 			Epoch: q.epoch, Settled: q.settled, Fenced: l.terms.Fencing,
-			Passes: q.note.turns.passes + 1, Age: l.k.now() - q.note.turns.since,
+			Passes: q.note.turns.passes + 1, Age: l.k.now() - q.note.turns.since, Call: l.looksWithin(),
 		})
 	}
 	return ops
+}
+
+// looksWithin is how long one who is told to look may take: until then a lock that was left free does not mean that nobody comes.
+func (l *holding) looksWithin() time.Duration {
+	return min(max(mostYield, l.k.patience.trips(4)), l.validity/2)
 }
 
 // hearOfQueue takes word about a queue. Under k.mu. It gives what is to be given back: a lock that was passed on to nobody.
@@ -672,9 +683,14 @@ func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more
 			}
 			s.sawTouch()
 		case <-timer.C:
-			if s.k.now() >= min(s.at, s.claimed+rejoinAfter) || !s.stillHeld(ctx) {
+			if s.k.now() >= min(s.at, s.claimed+rejoinAfter) {
 				return nil, true
 			}
+			p.calls = true
+			if l, more, done := s.readPlace(ctx, back.holder); done {
+				return l, more
+			}
+			p.calls = false
 		}
 	}
 }
@@ -695,8 +711,8 @@ func (s *speaker) passed() *holding {
 // the wait is over. Word that the lock was passed on often comes just behind the event that has the keys read, and says all there is to know.
 func (s *speaker) readPlace(ctx context.Context, met string) (l *holding, more, done bool) {
 	p, sent := s.place, s.k.now()
-	read := make(chan []store.Op, 1)
-	if !s.k.spawn(func() { read <- p.read() }) {
+	ops, read := p.readOps(), make(chan struct{})
+	if !s.k.spawn(func() { s.k.readSoon(ops); close(read) }) {
 		return nil, false, true
 	}
 	select {
@@ -705,8 +721,9 @@ func (s *speaker) readPlace(ctx context.Context, met string) (l *holding, more, 
 	case <-s.k.life.Done():
 		return nil, false, true
 	case <-s.woken:
+		p.calls = false
 		return s.passed(), true, true
-	case ops := <-read:
+	case <-read:
 		if p.adopt(sent, ops) {
 			return s.leaveWithLock(), true, true
 		}
@@ -714,17 +731,25 @@ func (s *speaker) readPlace(ctx context.Context, met string) (l *holding, more, 
 	}
 }
 
-// read reads the keys, for no longer than a node may take. It outlives the wait, whose end says nothing about the connection.
-func (p *place) read() []store.Op {
-	k := p.l.k
-	ctx, cancel := context.WithTimeoutCause(k.life, k.patience.now(), errNoAnswer)
-	defer cancel()
+// readOps asks for the keys that are passed on in one step, and for the place.
+func (p *place) readOps() []store.Op {
+	l := p.l
 	ops := make([]store.Op, len(p.ops))
 	for i := range ops {
-		ops[i] = store.Op{Key: p.l.keys[i].name, Owner: p.l.owner}
+		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
 	}
-	k.store.Read(ctx, ops)
+	l.k.mu.Lock()
+	defer l.k.mu.Unlock()
+	op := &ops[0]
+	op.Queue, op.Epoch, op.Validity, op.Fenced = l.queueing.note.beside.queue, p.epoch, l.validity, l.terms.Fencing
 	return ops
+}
+
+// readSoon reads keys, for no longer than a node may take. It outlives the wait, whose end says nothing about the connection.
+func (k *locker) readSoon(ops []store.Op) {
+	ctx, cancel := context.WithTimeoutCause(k.life, k.patience.now(), errNoAnswer)
+	defer cancel()
+	k.store.Read(ctx, ops)
 }
 
 // adopt makes the place a lock if all keys were found to be its own, and that is all that is needed. They cannot run out sooner than what they
@@ -753,7 +778,7 @@ func (p *place) adopt(sent time.Duration, ops []store.Op) bool {
 }
 
 // stillHeld tells, by what was read, whether there is nothing to do but to wait on: the lock is held by the one that was met, or by one that
-// passes it on. Whoever was told that somebody waits has heard of it by the time that its keys are touched again, unless that was right away.
+// passes it on, and the place is there. Whoever was told that somebody waits has heard of it by the time that its keys are touched again, unless that was right away.
 func (p *place) stillHeld(s *speaker, met string, ops []store.Op) bool {
 	ttl := store.Forever
 	for i := range ops {
@@ -762,6 +787,9 @@ func (p *place) stillHeld(s *speaker, met string, ops []store.Op) bool {
 			return false
 		}
 		ttl = min(ttl, op.TTL)
+	}
+	if !ops[0].Queued {
+		return false
 	}
 	k := p.l.k
 	now := k.now()

@@ -23,7 +23,7 @@ import (
 )
 
 // standEnv has the test binary, when a spec starts it again, wait for a lock and hold it until it is told to let go:
-// "address route majority name".
+// "addresses route majority name".
 const standEnv = "CTXLOCK_TEST_STAND"
 
 // TestStandInQueue is not a test but what such a process does; it has nothing to do in any other.
@@ -36,7 +36,7 @@ func TestStandInQueue(t *testing.T) {
 	if told[2] == "2" {
 		m.majority = 2
 	}
-	l, err := ctxlock.NewLocker(route(told[1]).option(m, told[0]))
+	l, err := ctxlock.NewLocker(route(told[1]).option(m, strings.Split(told[0], ",")...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,8 +61,14 @@ type child struct {
 // startChild starts one.
 func startChild(s *lab.Server, r route, m mix, name string) *child {
 	GinkgoHelper()
+	return startChildOn([]string{s.Addr()}, r, m, name)
+}
+
+// startChildOn starts one with the addresses of a cluster.
+func startChildOn(addresses []string, r route, m mix, name string) *child {
+	GinkgoHelper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestStandInQueue$", "-test.timeout=1m")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%d|%s", standEnv, s.Addr(), r, m.majority, name))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%s|%d|%s", standEnv, strings.Join(addresses, ","), r, m.majority, name))
 	in, err := cmd.StdinPipe()
 	Expect(err).NotTo(HaveOccurred())
 	out, err := cmd.StdoutPipe()
@@ -305,6 +311,157 @@ var _ = Describe("When a lock is passed on to one who", Label("control"), func()
 	})
 })
 
+// silent has so many stand in the queue, of whom nothing is heard any more, as if they were stopped; until they are healed.
+func (c *crowded) silent(n int) (waiters []*pending, links links) {
+	GinkgoHelper()
+	for range n {
+		p := proxy(c.s)
+		links, waiters = append(links, p), append(waiters, c.stands(c.locker(p.Addr())))
+	}
+	links.stall()
+	return waiters, links
+}
+
+// links are those of several lockers.
+type links []*lab.Proxy
+
+func (l links) stall() {
+	for _, p := range l {
+		p.Stall(lab.Both)
+	}
+}
+
+func (l links) heal() {
+	for _, p := range l {
+		p.Heal()
+	}
+}
+
+// cutOff gives the lock to one who is cut off at once. The queue is empty then.
+func (c *crowded) cutOff() (held holding, link *lab.Proxy) {
+	GinkgoHelper()
+	link = proxy(c.s)
+	holder := c.stands(c.locker(link.Addr()))
+	c.first.release()
+	c.n, held = 0, holder.gets(busy)
+	link.Stall(lab.Both)
+	return held, link
+}
+
+// served begins waits of so many, one after the other, and tells in which order they had the lock.
+func (c *crowded) served(n int) (waiters []*pending, order chan int) {
+	GinkgoHelper()
+	order = make(chan int, n)
+	for i := range n {
+		l := c.locker(c.s.Addr())
+		c.n++
+		waiters = append(waiters, stand(c.s, func(ctx context.Context, name string) (context.Context, context.CancelFunc, error) {
+			held, release, err := l.WithContext(ctx, name)
+			order <- i
+			return held, release, err
+		}, c.name, c.n, c.check))
+	}
+	return waiters, order
+}
+
+// inOrder has all waiters get the lock, each soon after the one before, but the first, who may be anybody and has it within a time, and
+// be held for a moment. All others come in the order in which they came.
+func inOrder(waiters []*pending, order chan int, within time.Duration) {
+	GinkgoHelper()
+	last, first := -1, -1
+	for range waiters {
+		var i int
+		Eventually(order).WithTimeout(within).WithPolling(time.Millisecond).Should(Receive(&i))
+		within = busy
+		held := waiters[i].gets(busy)
+		if first < 0 {
+			first = i
+			Consistently(held.Err, validity/4).Should(Succeed()) // by then all who live have claimed again
+		} else {
+			Expect(i).To(BeNumerically(">", last), "of the others")
+			last = i
+		}
+		held.release()
+	}
+}
+
+var _ = Describe("When several in the queue", Label("control"), func() {
+	forEachCrowd("are silent, they cost no more than one validity together, and have the lock when they are back", func(s *lab.Server, c *crowded) {
+		silent, links := c.silent(8)
+		live, order := c.served(3)
+		start := time.Now()
+		c.first.release()
+		inOrder(live, order, chosen)
+		GinkgoWriter.Println("all have had it", time.Since(start), "after the release:", c)
+		links.heal()
+		inAnyOrder(silent, lookAgain(validity)+busy)
+	})
+
+	forEachCrowd("are silent behind a holder that was cut off, too, they cost no more than its validity", func(s *lab.Server, c *crowded) {
+		held, link := c.cutOff()
+		silent, links := c.silent(5)
+		live, order := c.served(4)
+		start := time.Now()
+		inOrder(live, order, chosen)
+		GinkgoWriter.Println("all have had it", time.Since(start), "after that:", c)
+		link.Heal()
+		held.release()
+		links.heal()
+		inAnyOrder(silent, lookAgain(validity)+busy)
+	})
+
+	It("are stopped again and again, each time costs no more than one validity together", func() {
+		together(routes, func(r route) {
+			s := r.server()
+			c := crowd(s, r, plain)
+			silent, links := c.silent(5)
+			for range 2 {
+				live, order := c.served(2)
+				start := time.Now()
+				c.first.release()
+				inOrder(live, order, chosen)
+				GinkgoWriter.Println("both have had it", time.Since(start), "after the release:", c)
+				c.first = take(bg(), c.locker(s.Addr()).WithContext, c.name)
+				links.heal()
+				standing(s, c.name, len(silent)) // they claim again
+				c.n = len(silent)
+				links.stall()
+			}
+			links.heal()
+			c.first.release()
+			inAnyOrder(silent, lookAgain(validity)+busy)
+			c.check.exclusive()
+			nothingLeft(s, soon)
+		})
+	})
+
+	It("are stopped processes, they cost no more than one validity together", func() {
+		s := byMessage.server()
+		together(faultMixes, func(m mix) {
+			c := crowd(s, byMessage, m)
+			var all []*child
+			for i := range 4 {
+				all = append(all, startChild(s, c.route, c.mix, c.name))
+				standing(s, c.name, i+1)
+			}
+			c.n = len(all)
+			live, order := c.served(2)
+			for _, stopped := range all {
+				Expect(stopped.Signal(syscall.SIGSTOP)).To(Succeed())
+				Eventually(func() string { return stateOf(stopped.Process.Pid) }).WithTimeout(soon).Should(Or(Equal("T"), BeEmpty()))
+			}
+			start := time.Now()
+			c.first.release()
+			inOrder(live, order, chosen)
+			GinkgoWriter.Println("both have had it", time.Since(start), "after the release:", c)
+			for _, stopped := range all {
+				Expect(stopped.Kill()).To(Succeed())
+			}
+			c.check.exclusive()
+		})
+	})
+})
+
 // killClient has the server close the connections of a client of some name.
 func killClient(s *lab.Server, name string) {
 	GinkgoHelper()
@@ -336,6 +493,35 @@ var _ = Describe("When a holder with a queue behind it", Label("control"), func(
 		expires := time.Now().Add(ttl(s, firstKey(c.name)))
 		inAnyOrder([]*pending{first, second}, time.Until(expires)+promised+busy) // whoever looks first has it
 		GinkgoWriter.Println("both have had it", time.Since(expires), "after the key's end:", c)
+	})
+
+	forEachCrowd("is cut off, those who wait have it in the order in which they came, but for the first who looks", func(s *lab.Server, c *crowded) {
+		held, link := c.cutOff()
+		waiters, order := c.served(12)
+		inOrder(waiters, order, chosen)
+		link.Heal()
+		held.release()
+	})
+
+	forEachCrowd("was killed, and somebody who does without the queue takes the key, the first in the queue is told when that one lets go", func(s *lab.Server, c *crowded) {
+		waiter := c.stands(c.locker(s.Addr()))
+		interfereEach(s, c.keys(c.name), "SET", "theirs", "PX", "60000")
+		c.first.release()
+		time.Sleep(2 * lookAgain(validity)) // by then it has looked: nothing else tells of that
+		interfereEach(s, c.keys(c.name), "DEL")
+		waiter.gets(validity / 2).release()
+	})
+
+	forEachCrowd("was killed, and somebody who does without the queue takes the key, silent ones in the queue do not keep others from being told", func(s *lab.Server, c *crowded) {
+		silent, links := c.silent(4)
+		live := c.stands(c.locker(s.Addr()))
+		interfereEach(s, c.keys(c.name), "SET", "theirs", "PX", "60000")
+		c.first.release()
+		time.Sleep(2 * lookAgain(validity)) // by then it has looked: nothing else tells of that
+		interfereEach(s, c.keys(c.name), "DEL")
+		live.gets(validity / 2).release()
+		links.heal()
+		inAnyOrder(silent, lookAgain(validity)+busy)
 	})
 
 	forEachCrowd("is cut off, its context ends before the first has it", func(s *lab.Server, c *crowded) {

@@ -3,8 +3,10 @@ package ctxlock_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -148,6 +150,41 @@ var _ = Describe("In a cluster, the queue", Ordered, ContinueOnFailure, Label("c
 			Eventually(c.left, soon).Should(BeEmpty())
 		})
 	}
+
+	It("has processes in it that were killed, or are stopped, and they cost no more than one validity together", func() {
+		together([]mix{{majority: 1}, {majority: 2}}, func(m mix) {
+			name, check := unique(), new(checker)
+			first := c.handedTo(locker(m.option(c.Addrs()...)), locker(m.option(c.Addrs()...)), name, check)
+			var all []*child
+			for i := range 4 {
+				all = append(all, startChildOn(c.Addrs(), byMessage, m, name))
+				c.standing(name, i+1)
+			}
+			live := []*pending{
+				c.stands(locker(m.option(c.Addrs()...)), name, len(all)+1, check), c.stands(locker(m.option(c.Addrs()...)), name, len(all)+2, check),
+			}
+			for i, one := range all {
+				if i%2 == 0 {
+					Expect(one.Kill()).To(Succeed())
+				} else {
+					Expect(one.Signal(syscall.SIGSTOP)).To(Succeed())
+				}
+			}
+			start := time.Now()
+			first.release()
+			first = eitherOf(live, chosen)
+			Consistently(first.Err, validity/4).Should(Succeed()) // by then the other has claimed again
+			first.release()
+			inAnyOrder(live, busy)
+			GinkgoWriter.Println("both have had it", time.Since(start), "after the release:", m)
+			for _, one := range all {
+				_ = one.Kill()
+			}
+			check.exclusive()
+		})
+		notes := func(key string) bool { return strings.Contains(key, ":Q:") } // of the killed, for people to see
+		Eventually(func() []string { return slices.DeleteFunc(c.left(), notes) }, soon).Should(BeEmpty())
+	})
 
 	It("goes with its slot: the holder stays, and each of those who wait gets the lock within a look", func() {
 		together(upTo(3), func(int) {
@@ -296,6 +333,20 @@ var _ = Describe("In a cluster whose queues are on one of several nodes, a queue
 		waiter.gets(soon).release()
 	})
 })
+
+// eitherOf waits until one of two has the lock.
+func eitherOf(waiters []*pending, within time.Duration) holding {
+	GinkgoHelper()
+	select {
+	case <-waiters[0].done:
+		return waiters[0].gets(0)
+	case <-waiters[1].done:
+		return waiters[1].gets(0)
+	case <-time.After(within):
+		Fail("neither has it")
+		return holding{}
+	}
+}
 
 // moving is held while a slot is moved: a cluster is told of one move at a time.
 var moving sync.Mutex

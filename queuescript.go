@@ -33,7 +33,8 @@ const (
 		`for i=n+2,2*n+1 do redis.call("SET",KEYS[i],s,"PX",string.format("%.0f",math.max(k-now,0)/1000+3600000)) end ` +
 		`return s end `
 
-	// nudge has the first in the queue look who can be told, after so many milliseconds, for which nobody who stands in it takes a free key.
+	// nudge has the first in the queue look who can be told, after so many milliseconds, for which nobody who stands in it takes a free key. free is
+	// for how many nobody calls the roll, since the keys were left free on purpose.
 	//
 	// tell reaches a waiter: by a message to its inbox, or by a touch of the key that is its inbox. It gives how many have heard it: a touch
 	// is heard by one, as far as is known. nil means that it must not be told.
@@ -41,20 +42,34 @@ const (
 		`if kind=="m" then if ARGV[3]=="" then return nil end ` +
 		`local r=redis.pcall("PUBLISH",ARGV[3]..id,text) if type(r)=="table" then return nil end return r end ` +
 		`redis.call("SET",q..":"..id,"1","PX",1) redis.call("DEL",q..":"..id) return 1 end ` +
-		`local function nudge(after) if after~="0" then redis.call("SET",mark,"1","PX",after) end ` +
+		`local function nudge(after,free) if after~="0" then redis.call("SET",mark,"1","PX",after) end ` +
 		`for i=1,256 do local e=redis.pcall("ZRANGE",q,0,0) if e.err or not e[1] then return end ` +
+		`if free and i==1 then redis.call("SET",called,"1","NX","PX",free) end ` +
 		`local kind,id=string.match(e[1],"^%d+:f?:%d+:([mk])([^:]+):") ` +
 		`if id and tell(kind,id,"look "..after.." "..KEYS[1])~=0 then return end redis.call("ZREM",q,e[1]) end end `
+
+	// rollCall empties the queue, and has all who stood in it look, unless that was done in the last ms milliseconds. Those who live claim again, and
+	// stand where they stood; those who were stopped, or killed, or cut off do not, and get nothing by an entry that is gone. It stops at 10,000
+	// places (12 ms of the server's time by message); and those behind the first look a little later, not all at once.
+	rollCall = `local function rollcall(ms) local e=redis.pcall("ZRANGE",q,0,0) ` +
+		`if e.err or not e[1] or not redis.call("SET",called,"1","NX","PX",ms) then return end ` +
+		`e=redis.call("ZPOPMIN",q,10000) for i=1,#e,2 do local kind,id=string.match(e[i],"^%d+:f?:%d+:([mk])([^:]+):") ` +
+		`if id then tell(kind,id,"look "..math.min(100,math.floor(i/64)).." "..KEYS[1]) end end end `
 )
 
 var (
 	// joinScript takes the keys if a majority of them is free, or ours already; else it stands in the queue.
 	//
 	// ARGV: number of keys, owner value, channel prefix, PX or PXAT, its value, entry, the rank that it had or empty, floor of the token, life of the
-	// queue in milliseconds, flags, the mark of a pause, entries that this wait may have in the queue already. Flags are "t" to tell what the key has
-	// left, "r" to have the queue live on, and "n" to take nothing that is free.
+	// queue in milliseconds, flags, the marks of a pause and of a roll call, for how many milliseconds there is none after this one or 0, entries that
+	// this wait may have in the queue already. Flags are "t" to tell what the key has left, "r" to have the queue live on, and "n" to take nothing
+	// that is free.
 	//
-	// Behind a holder that does not know of the queue, the first few are those who watch: more than one, since they may be dead.
+	// A lock that is free though others stand in the queue was passed on to one who let the keys run out, or its holder did: nobody knows who of
+	// them lives, so the roll is called.
+	//
+	// Behind a holder that does not know of the queue, the first few are those who watch: more than one, since they may be dead. If one behind
+	// them finds that the lock has come to another such holder, the roll is called, too.
 	//
 	// It returns the state: 1 taken, 0 in the queue, 2 in the queue and the keys are watched, 3 the same and the holder was told, -1 neither;
 	// and then the token; another's value; what the first key has left, in milliseconds, or 0; the error that kept it from the queue, or the server's time if it was taken, or else the rank; and for
@@ -63,11 +78,11 @@ var (
 	// The first line keeps it from running while the server is out of memory: without that, a script may use as much as it likes once it has used a
 	// command that writes, of which GETEX is one. Passing on is another matter: it must go on then.
 	joinScript = script{
-		text: "#!lua\n" + `local mark=ARGV[11] local function flag(f) return string.find(ARGV[10],f) end ` + readKeys + nextToken + tell +
+		text: "#!lua\n" + `local mark,called=ARGV[11],ARGV[12] local function flag(f) return string.find(ARGV[10],f) end ` + readKeys + nextToken + tell + rollCall +
 			`local function answer(state,token,ttl,err) local r={state,token,h or "",ttl,err} ` +
 			`for i=1,n do local x=string.sub(is[i],1,1) r[5+i]=x if x=="o" or x=="n" then r[5+i]=x..redis.call("PTTL",KEYS[i]) end end return r end ` +
 			`local since=false ` +
-			`for i=12,#ARGV do since=redis.pcall("ZSCORE",q,ARGV[i]) or since redis.pcall("ZREM",q,ARGV[i]) end ` +
+			`for i=14,#ARGV do since=redis.pcall("ZSCORE",q,ARGV[i]) or since redis.pcall("ZREM",q,ARGV[i]) end ` +
 			`local yields=own==0 and free>n/2 and redis.call("PTTL",mark) or -2 ` +
 			`if yields>100 then yields=-2 end ` +
 			`if own+free>n/2 and yields<1 and (own>n/2 or not (bars or flag("n"))) then local k="0" ` +
@@ -76,6 +91,7 @@ var (
 			`if k=="0" then k=token(floor) end ` +
 			`if not k then return redis.error_reply("CTXLOCKTOKEN the counter of fencing tokens is not to be used") end end ` +
 			`for i=1,n do if is[i]=="free" then redis.call("SET",KEYS[i],ARGV[2],ARGV[4],ARGV[5]) is[i]="new" end end ` +
+			`if own==0 and ARGV[13]~="0" then rollcall(ARGV[13]) end ` +
 			`local t=redis.call("TIME") return answer(1,k,0,t[1].." "..t[2]) end ` +
 			`if type(since)=="table" then return answer(-1,"0",0,since.err or "WRONGTYPE") end ` +
 			`local rank,renew=tonumber(since or ARGV[7]),flag("r") ` +
@@ -86,24 +102,28 @@ var (
 			`r=renew and redis.pcall("PEXPIRE",q,ARGV[9]) if type(r)=="table" then redis.call("ZREM",q,ARGV[6]) return answer(-1,"0",0,r.err) end ` +
 			`if not h then return answer(2,"0",yields,rank) end ` +
 			`local function left() for i=1,n do local x=redis.call("PTTL",KEYS[i]) if x~=-2 then return x end end return 0 end ` +
-			`if string.find(h,"^ctxlock/[^/]*/%+") or redis.call("ZRANK",q,ARGV[6])>2 then return answer(0,"0",flag("t") and left() or 0,rank) end ` +
+			`local passes=string.find(h,"^ctxlock/[^/]*/%+") ` +
+			`if not passes and (since or ARGV[7]~="") and ARGV[13]~="0" and redis.call("ZRANK",q,ARGV[6])>2 then ` +
+			`rollcall(2*ARGV[13]) redis.call("ZADD",q,"NX",rank,ARGV[6]) redis.call("PEXPIRE",q,ARGV[9]) end ` +
+			`if passes or redis.call("ZRANK",q,ARGV[6])>2 then return answer(0,"0",flag("t") and left() or 0,rank) end ` +
 			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
 			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
 			`return answer(told>0 and 3 or 2,"0",left(),rank)`,
-		sha1: "f995f01c530840b1a0f769ce89faf5d0d55dd4cf",
+		sha1: "bfaa37bb56fabc4947a7e6ab105feea42b5acbb1",
 	}
 
 	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them. If very many have gone without a
 	// word, it deletes the keys, too, and the next have to look: the server does nothing else meanwhile.
 	//
 	// ARGV: number of keys, owner value, channel prefix, whether to pass it on, how many have passed it on in a row and for how many milliseconds,
-	// floor of the token, how many milliseconds are for others if it is not passed on, the mark of such a pause, entries that this wait may have in the queue.
+	// floor of the token, how many milliseconds are for others if it is not passed on, the marks of such a pause and of a roll call, for how many milliseconds
+	// there is none then, entries that this wait may have in the queue.
 	//
 	// It returns, for each key, whether it was ours.
 	passScript = script{
-		text: `local mark=ARGV[9] ` + readKeys + nextToken + tell +
+		text: `local mark,called=ARGV[9],ARGV[10] ` + readKeys + nextToken + tell +
 			`local r={} for i=1,n do r[i]=is[i]=="own" and 1 or 0 end ` +
-			`for i=10,#ARGV do redis.pcall("ZREM",q,ARGV[i]) end ` +
+			`for i=12,#ARGV do redis.pcall("ZREM",q,ARGV[i]) end ` +
 			`if own==0 then nudge("0") return r end ` +
 			`local empty,pops=false,0 while ARGV[4]=="1" and own>n/2 and pops<256 do pops=pops+1 ` +
 			`local e=redis.pcall("ZPOPMIN",q) empty=not e.err and not e[1] if e.err or empty then break end ` +
@@ -113,7 +133,7 @@ var (
 			`if not heard then redis.call("ZADD",q,e[2],e[1]) break end ` +
 			`if heard>0 then for i=1,n do if is[i]~="held" then redis.call("SET",KEYS[i],o,"PX",v) end end return r end end end ` +
 			`for i=1,n do if is[i]=="own" then redis.call("DEL",KEYS[i]) end end ` +
-			`if not empty then nudge(ARGV[8]) end return r`,
-		sha1: "617db76fb555229e06b5416e75bc20f54a00c376",
+			`if empty then redis.call("DEL",called) else nudge(ARGV[8],ARGV[11]) end return r`,
+		sha1: "bf3f8dfcad08fd1d36721d5f5f9c085b7b10657b",
 	}
 )

@@ -206,7 +206,8 @@ func (s *valkeyStore) joinOnce(ctx context.Context, ops []store.Op, life lifetim
 	}
 	entry := s.entry(op, op.Epoch, messages)
 	args := append(make([]string, 0, 16), strconv.Itoa(len(ops)), op.Owner, s.channels(), life.unit, life.value, entry, rank,
-		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), joinFlags(op, how.wary), s.mark(op.Queue))
+		strconv.FormatInt(op.Floor, 10), strconv.FormatInt(queueLife.Milliseconds(), 10), joinFlags(op, how.wary), s.mark(op.Queue, pauseMark, pauseSlotMark),
+		s.mark(op.Queue, callMark, callSlotMark), milliseconds(op.Call))
 	args = s.entries(args, op, op.Epoch, messages)
 	batch.add(joinScript.command(b, how.whole, s.queueKeys(ops, op.Counter != ""), args...))
 	if !s.cluster && s.clock.stale(life.sent, askQueuedAfter) { // a claim that fails must tell of the clock, too
@@ -237,24 +238,33 @@ func (s *valkeyStore) queueKeys(ops []store.Op, counters bool) []string {
 	return keys
 }
 
-// mark is the key that is there while nobody who stands in a queue takes a free key. It has a letter of its own: whatever follows a name may be
-// another name.
-func (s *valkeyStore) mark(queue string) string {
+// milliseconds writes a duration; one that is not zero is no less than a millisecond.
+func milliseconds(d time.Duration) string {
+	if d > 0 {
+		d = max(d, time.Millisecond)
+	}
+	return strconv.FormatInt(d.Milliseconds(), 10)
+}
+
+// mark is a key beside a queue: that of a pause is there while nobody who stands in it takes a free key, and that of a roll call while there is no
+// other. It has a letter of its own: whatever follows a name may be another name.
+func (s *valkeyStore) mark(queue, letter, slotLetter string) string {
 	if rest, ok := strings.CutPrefix(queue, s.inbox.prefix+":"+queueSlotMark+":"); ok {
-		return s.inbox.prefix + ":" + pauseSlotMark + ":" + rest
+		return s.inbox.prefix + ":" + slotLetter + ":" + rest
 	}
 	if rest, ok := strings.CutPrefix(queue, s.inbox.prefix+":"+queueMark+":"); ok {
-		return s.inbox.prefix + ":" + pauseMark + ":" + rest
+		return s.inbox.prefix + ":" + letter + ":" + rest
 	}
-	return queue + ":" + pauseMark
+	return queue + ":" + letter
 }
 
 // pass is the command of a release that passes a lock on. The ops are the keys of one lock.
 func (s *valkeyStore) pass(ops []store.Op, whole bool) valkey.Completed {
 	op, messages := &ops[0], s.inbox.messages.Load()
-	args := append(make([]string, 0, 10), strconv.Itoa(len(ops)), op.Owner, s.channels(), flag(!op.Free),
+	args := append(make([]string, 0, 12), strconv.Itoa(len(ops)), op.Owner, s.channels(), flag(!op.Free),
 		strconv.Itoa(int(op.Passes)), strconv.FormatInt(op.Age.Milliseconds(), 10), strconv.FormatInt(op.Floor, 10),
-		strconv.FormatInt(op.Yield.Milliseconds(), 10), s.mark(op.Queue))
+		strconv.FormatInt(op.Yield.Milliseconds(), 10), s.mark(op.Queue, pauseMark, pauseSlotMark),
+		s.mark(op.Queue, callMark, callSlotMark), milliseconds(max(op.Call+op.Yield, time.Millisecond)))
 	if op.Epoch > 0 {
 		args = s.entries(args, op, op.Epoch+1, messages)
 	}

@@ -301,6 +301,9 @@ func (st *step) read(op *store.Op) {
 		op.Holder, op.TTL = holder(e), st.left(e)
 	}
 	st.watch(op.Key)
+	if op.Queue != "" {
+		op.Queued = slices.ContainsFunc(st.queue(op.Queue), func(s standing) bool { return s.owner == op.Owner && s.epoch == op.Epoch })
+	}
 }
 
 // enlisted is one line of a list of waiters, which is kept as the value of its key.

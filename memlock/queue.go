@@ -58,6 +58,12 @@ func (st *step) claims(ops []store.Op) {
 	}
 	if st.available(ops) > len(ops)/2 && !st.yields(ops) && !st.barred(ops) {
 		st.quit(&ops[0], ops[0].Epoch)
+		free := true
+		for i := range ops {
+			if e, found := st.get(ops[i].Key); found && e.value == ops[i].Owner {
+				free = false
+			}
+		}
 		for i := range ops {
 			if e, found := st.get(ops[i].Key); found && e.value != ops[i].Owner {
 				ops[i].Holder, ops[i].TTL = holder(e), st.left(e)
@@ -66,6 +72,9 @@ func (st *step) claims(ops []store.Op) {
 			st.claim(&ops[i])
 		}
 		st.settleTokens(ops)
+		if free {
+			st.callRoll(&ops[0], ops[0].Call)
+		}
 		return
 	}
 	st.stand(ops)
@@ -76,6 +85,24 @@ const (
 	freeMark  = "y:"
 	mostYield = 100 * time.Millisecond
 )
+
+// callMark begins the key that is there while the roll is not called.
+const callMark = "x:"
+
+// callRoll removes all places and has those who stood in them look, unless that was done just now, or the lock was left free on purpose.
+func (st *step) callRoll(op *store.Op, pause time.Duration) {
+	queue, mark := st.queue(op.Queue), callMark+op.Queue
+	if _, found := st.get(mark); found || op.Call <= 0 || len(queue) == 0 {
+		return
+	}
+	st.set(mark, "1", pause)
+	st.setQueue(op.Queue, nil)
+	for _, s := range queue {
+		if !s.inbox.gone {
+			st.owed = append(st.owed, notice{s.inbox, store.Event{Key: op.Key, Word: store.Look}})
+		}
+	}
+}
 
 // yields tells whether the keys are for those who do not stand in the queue.
 func (st *step) yields(ops []store.Op) bool {
@@ -180,6 +207,13 @@ func (st *step) stand(ops []store.Op) {
 			ops[i].Holder, ops[i].TTL = store.Unnamed, st.left(e)
 		}
 	}
+	if back := op.Return > 0 || op.Settled > 0; at > 2 && back && met != "" && !passesOn(met) {
+		st.callRoll(op, 2*op.Call)
+		if len(st.queue(op.Queue)) == 0 {
+			st.setQueue(op.Queue, []standing{s})
+			at = 0
+		}
+	}
 	if passesOn(met) || at > 2 {
 		return
 	}
@@ -234,6 +268,11 @@ func (st *step) releases(ops []store.Op) {
 		}
 	}
 	if own <= len(ops)/2 || op.Free || !st.pass(ops) {
+		if _, called := st.get(callMark + op.Queue); own > 0 && !called && len(st.queue(op.Queue)) > 0 {
+			st.set(callMark+op.Queue, "1", max(op.Call+op.Yield, time.Millisecond))
+		} else if called && own > 0 && !op.Free {
+			st.remove(callMark + op.Queue)
+		}
 		for i := range ops {
 			if ops[i].Found {
 				st.remove(ops[i].Key)

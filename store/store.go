@@ -48,6 +48,9 @@ type Op struct {
 	Yield time.Duration
 	// Return is the Rank that an earlier claim of this wait was answered, or zero: if its place is gone, it stands there again.
 	Return int64
+	// Call has the roll called by a Claim with Queue, but not within that time after it was called last: see OpenQueue. In a Release it is for how
+	// long there is no roll call if the keys are left free though somebody stands in the queue, after Yield.
+	Call time.Duration
 	// Waiters is how many wait (Enlist).
 	Waiters int32
 	// Replicas is how many replicas must have acknowledged the claim before it counts.
@@ -100,7 +103,7 @@ type Answer struct {
 	Stream int64
 	// Found tells that the key had Owner, and was deleted or passed on by this request (Release).
 	Found bool
-	// Queued tells that Owner stands in the queue now (Claim with Queue), also beside an Err, which then says why it did not take a lock that is
+	// Queued tells that Owner stands in the queue now (Claim with Queue; Read with Queue, by the claim of Epoch, in the first Op), also beside an Err, which then says why it did not take a lock that is
 	// free. TTL is zero then if it was not asked for.
 	Queued bool
 	// Watched tells that the one who has the lock does not pass it on by itself, as far as is known, and that the keys are being watched
@@ -180,7 +183,7 @@ type Store interface {
 	// Release deletes each key that still has its owner value, and each Wake.
 	Release(ctx context.Context, ops []Op)
 
-	// Read reads the Holder, never Unnamed unless the value is empty, and the TTL of each key.
+	// Read reads the Holder, never Unnamed unless the value is empty, and the TTL of each key; and, if the first Op has a Queue, whether it is Queued.
 	Read(ctx context.Context, ops []Op)
 
 	// Look reads the TTL of each key; its Holder is Unnamed or empty.
@@ -197,6 +200,11 @@ type Store interface {
 	// the keys that have its Owner, and leaves the queue if that was still in it; but if those are a majority and somebody stands in the
 	// queue who can be told, the keys are given to the first of them, with its own validity and fencing token, and that one is told
 	// (PassedOn), unless Free is set. If none of the keys has the Owner, the first in the queue is told to look.
+	//
+	// A lock that is free, though others stand in the queue and nobody has left it free of late, was given to one who let the keys run out: one who was
+	// stopped, perhaps, and nobody knows who else is. So if a Claim with Call takes such a lock, the roll is called: all places are removed, and
+	// each Owner is told to look, at once or within 100ms. Those who live claim again, by Return. The same goes for a Claim with Call of one
+	// who stood in the queue before, and too far behind to watch a holder that does not pass the lock on; it stands in the queue then.
 	OpenQueue(id string, denied func(error))
 
 	// Queues is how many keys a lock may have at the most for which there are queues; zero if there are none.

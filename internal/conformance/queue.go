@@ -225,6 +225,51 @@ func (s *storeTest) queueReturn() {
 	all[4].nothingQueued()
 }
 
+func (s *storeTest) queueRollCall() {
+	all, ok := s.standers(4, 1)
+	if !ok {
+		return
+	}
+	key := fmt.Sprint(s.key, 0)
+	one(s, s.store.Claim, store.Op{Key: key, Owner: "ctxlock/x.1/+1", Validity: long})
+	for _, w := range all[:3] {
+		w.stands()
+	}
+	claim := func(w *stander, epoch int32, call time.Duration) store.Op {
+		ops := w.ops(epoch, epoch-1)
+		ops[0].Call = call
+		send(s, w.store.Claim, ops)
+		return ops[0]
+	}
+	standing := func(w *stander) bool {
+		ops := w.ops(1, 0)
+		send(s, w.store.Read, ops)
+		return ops[0].Queued
+	}
+	if !standing(all[0]) || standing(all[3]) {
+		s.Error("it is not told who stands in the queue")
+	}
+	one(s, s.store.Release, store.Op{Key: key, Owner: "ctxlock/x.1/+1"}) // as good as run out
+	if op := claim(all[3], 1, long); !op.Mine() {
+		s.Fatalf("the claim is answered by %+v", op.Answer)
+	}
+	for i, w := range all[:3] {
+		w.word(store.Look)
+		if standing(w) {
+			s.Errorf("number %d still stands in the queue", i)
+		}
+	}
+	if op := claim(all[2], 2, 0); !op.Queued {
+		s.Errorf("who claims again is answered by %+v", op.Answer)
+	}
+	all[3].releases(unchanged)
+	if passed := all[2].had(); passed.Epoch != 2 {
+		s.Errorf("epoch %d", passed.Epoch)
+	}
+	all[2].releases(unchanged)
+	all[2].nothingQueued()
+}
+
 func (s *storeTest) queueGone() {
 	all, ok := s.standers(3, 1)
 	if !ok {

@@ -72,6 +72,7 @@ func RunStore(t *testing.T, run func(t *testing.T, test func(t *testing.T, conne
 		{"Queue/claiming again keeps the place", (*storeTest).queueAgain},
 		{"Queue/who leaves is not served", (*storeTest).queueLeave},
 		{"Queue/who comes back stands where it stood", (*storeTest).queueReturn},
+		{"Queue/roll call", (*storeTest).queueRollCall},
 		{"Queue/who is gone is passed over", (*storeTest).queueGone},
 		{"Queue/left free for others", (*storeTest).queueFree},
 		{"Queue/token", (*storeTest).queueToken},

@@ -295,12 +295,12 @@ func TestScaleIdleWaiters(t *testing.T) {
 		time.Sleep(length)
 		each := c.tally.count().since(before, n*length.Minutes())
 		t.Logf("a minute, for each waiter: %v", each)
-		near(t, "looks and claims a minute, for each waiter", each.looks+each.claims, asks*60, 20)
+		near(t, "looks and claims a minute, for each waiter", each.reads+each.claims, asks*60, 20)
 		near(t, "notes a minute, for each waiter", each.notes, notes*60, 5)
 		if each.claims > mostClaims*60 {
 			t.Errorf("%.2f claims a minute, by the formula at most %.2f", each.claims, mostClaims*60)
 		}
-		if each.releases != 0 || each.reads*n > 60 || each.extends*n > 60 {
+		if each.releases != 0 || each.looks*n > 60 || each.extends*n > 60 {
 			t.Errorf("and what else? %v", each)
 		}
 		c.stop()
