@@ -50,7 +50,7 @@ const (
 
 	// rollCall empties the queue, and has all who stood in it look, unless that was done in the last ms milliseconds. Those who live claim again, and
 	// stand where they stood; those who were stopped, or killed, or cut off do not, and get nothing by an entry that is gone. It stops at 10,000
-	// places (12 ms of the server's time by message); and those behind the first look a little later, not all at once.
+	// places (30 to 50 ms of the server's time); and those behind the first look a little later, not all at once.
 	rollCall = `local function rollcall(ms) local e=redis.pcall("ZRANGE",q,0,0) ` +
 		`if e.err or not e[1] or not redis.call("SET",called,"1","NX","PX",ms) then return end ` +
 		`e=redis.call("ZPOPMIN",q,10000) for i=1,#e,2 do local kind,id=string.match(e[i],"^%d+:f?:%d+:([mk])([^:]+):") ` +
