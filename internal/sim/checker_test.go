@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ type checker struct {
 	mu sync.Mutex
 	// Below mu.
 	live     map[string][]*belief // by name
+	values   map[string]string    // an owner value that was seen last, by name
 	tokens   map[string]int64     // the greatest fencing token that was handed out, by name
 	acquired int
 	lasted   time.Duration // in fake time, once it is over
@@ -33,8 +35,32 @@ type belief struct {
 	rivalled time.Time
 }
 
+// locker tells whose Locker it is. A process has one at a time, and the contexts of those before have
+// ended.
+func (b *belief) locker() string {
+	process, _, _ := strings.Cut(b.who, ".")
+	return process
+}
+
 func newChecker(p plan, server *memlock.Server, t *trace) *checker {
-	return &checker{plan: p, server: server, trace: t, live: make(map[string][]*belief), tokens: make(map[string]int64)}
+	return &checker{plan: p, server: server, trace: t, live: make(map[string][]*belief), tokens: make(map[string]int64), values: make(map[string]string)}
+}
+
+// lastValue is the owner value that a lock had that was taken last, or one that nobody has.
+func (c *checker) lastValue(name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if value := c.values[name]; value != "" {
+		return value
+	}
+	return "nobody's"
+}
+
+// value is called with the owner value of a lock that was taken.
+func (c *checker) value(name, value string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.values[name] = value
 }
 
 // lastToken is what the token of a lock has to be above that is asked for now.
@@ -93,6 +119,11 @@ func (c *checker) check(name string) {
 		c.fail(name, "%s believes to hold %s, and nobody has a majority of its keys", live[0].who, name)
 	}
 	for i, b := range live {
+		for _, other := range live[i+1:] {
+			if c.plan.alone && b.locker() == other.locker() {
+				c.fail(name, "%s and %s both hold %s, and are of one Locker", b.who, other.who, name)
+			}
+		}
 		if i == len(live)-1 {
 			b.rivalled = time.Time{} // whoever came later was mistaken, and knows it by now
 		} else if c.rivalled(b) {

@@ -57,7 +57,7 @@ func run(t *testing.T, p plan, wrap func(store.Store) store.Store) *checker {
 		h.startProcess(t, i)
 	}
 	go h.watch()
-	if p.lawless {
+	if p.lawless && !p.alone {
 		h.workers.Go(h.vandalize)
 	}
 	h.workers.Wait()
@@ -299,6 +299,10 @@ type worker struct {
 }
 
 func (w *worker) work() {
+	if w.plan.mixed {
+		w.mix()
+		return
+	}
 	for w.pause(w.short()) {
 		name := nameOf(w.random.IntN(w.plan.names))
 		switch what := w.random.IntN(20); {

@@ -35,6 +35,11 @@ type plan struct {
 	// fenced histories have a fencing token with each lock. In varied ones each lock is held on terms of its own, and some are taken
 	// together.
 	fenced, varied bool
+	// mixed histories are of calls of every kind, whose contexts end at every moment.
+	mixed bool
+	// alone: nobody but one Locker takes its locks from their holders, so it must know by itself which
+	// of its contexts is over, even by force.
+	alone bool
 	// contention is what the processes have in common; those that do without queues are drawn one by one.
 	contention ctxlock.Contention
 	queueless  float64

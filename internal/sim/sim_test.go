@@ -63,12 +63,15 @@ func testSeeds(t *testing.T, first, n uint64) {
 }
 
 func testSeed(t *testing.T, seed uint64) {
-	p := drawPlan(seed)
+	testPlan(t, drawPlan(seed), "TestHistory")
+}
+
+func testPlan(t *testing.T, p plan, test string) {
 	start := time.Now()
 	c := runInBubble(t, p, nil)
 	t.Logf("%v\n%d locks taken in %v, which took %v", p, c.acquired, c.lasted.Round(time.Second), time.Since(start).Round(time.Millisecond))
 	if len(c.failures) > 0 {
-		t.Errorf("%s\nTo repeat this:\n\tgo test ./internal/sim -run TestHistory -seed=%d -v", strings.Join(c.failures, "\n"), seed)
+		t.Errorf("%s\nTo repeat this:\n\tgo test ./internal/sim -run %s -seed=%d -v", strings.Join(c.failures, "\n"), test, p.seed)
 	}
 }
 
