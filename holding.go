@@ -161,7 +161,7 @@ func (l *holding) nameKeys(value string) {
 	buf := append(room[:0], value...)
 	if value == "" {
 		// No two attempts share an owner value, so that one's clean-up cannot take another's key.
-		buf = appendOwner(buf, k.id, l.state == queued, k.moments.next(k.now()), l.terms.Value)
+		buf = appendOwner(buf, k.id, l.state == queued, k.queuedKeys() == 0, k.moments.next(k.now()), l.terms.Value)
 	}
 	if l.terms.Metadata != "" {
 		buf = append(append(buf, metadataMark), l.terms.Metadata...)

@@ -227,9 +227,9 @@ func (b *inbox) receive(word string, send func(store.Event)) {
 	}
 }
 
-// parsePassed reads "epoch keys token passes age length key", and the owner value, which follows the key without a space.
+// parsePassed reads "epoch keys token passes remaining alone length key", and the owner value, which follows the key without a space.
 func parsePassed(text string) (event store.Event, ok bool) {
-	var numbers [6]int64
+	var numbers [7]int64
 	for i := range numbers {
 		field, rest, found := strings.Cut(text, " ")
 		n, err := strconv.ParseInt(field, 10, 64)
@@ -238,15 +238,17 @@ func parsePassed(text string) (event store.Event, ok bool) {
 		}
 		numbers[i], text = n, rest
 	}
-	if numbers[5] >= int64(len(text)) || numbers[0] > math.MaxInt32 || numbers[1] > mostMajority*2 || numbers[3] > math.MaxInt32 || numbers[4] > mostSeconds {
+	if numbers[6] >= int64(len(text)) || numbers[0] > math.MaxInt32 || numbers[1] > mostMajority*2 || numbers[3] > mostPasses || max(numbers[4], numbers[5]) > longAlone.Microseconds() {
 		return event, false
 	}
-	return store.Event{Key: text[:numbers[5]], Word: store.PassedOn, Passed: &store.Passed{
-		Owner:  text[numbers[5]:],
+	return store.Event{Key: text[:numbers[6]], Word: store.PassedOn, Passed: &store.Passed{
+		Owner:  text[numbers[6]:],
 		Epoch:  int32(numbers[0]),
 		Keys:   int(numbers[1]),
 		Token:  numbers[2],
 		Passes: int32(numbers[3]),
-		Age:    time.Duration(numbers[4]) * time.Millisecond,
+
+		Remaining: time.Duration(numbers[4]) * time.Microsecond,
+		Alone:     time.Duration(numbers[5]) * time.Microsecond,
 	}}, true
 }

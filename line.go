@@ -236,6 +236,9 @@ func (k *locker) handOn(l *holding) bool {
 // answer would be taken for what a holder has left that is over, and an extension might undo one that its successor has sent. Under k.mu.
 func (l *holding) mayBeHandedOn() bool {
 	now := l.k.now()
+	if note := l.k.contention[l.name]; note != nil && note.turns.met > 0 && note.turns.over(now) {
+		return false
+	}
 	return int(l.handed) < l.k.localHandoffs && now < l.handEnds &&
 		l.terms.plain() && l.bundle.Load() == nil && !l.again &&
 		!l.open && l.unanswered == 0 && !l.restored && !l.anyLate() && l.count(mine) == len(l.keys) && l.until()-now > l.validity/4
@@ -263,7 +266,7 @@ func (l *holding) inherit(from *holding) {
 	if l.queueing.note == nil {
 		l.queueing.note = k.noteContention(l.name)
 	}
-	l.queueing.note.turns.took(k.now())
+	k.took(l.queueing.note)
 	l.handed, l.handEnds = from.handed+1, from.handEnds
 	l.due = from.due
 	from.stopTimer()

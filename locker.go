@@ -468,6 +468,7 @@ type patience struct {
 	set    time.Duration
 	window time.Duration // no answer is of use that comes after the trust window
 	trip   atomic.Int64  // smoothed round trip
+	usual  atomic.Int64  // the same without rising at once: what most take
 }
 
 func (p *patience) now() time.Duration {
@@ -482,6 +483,11 @@ func (p *patience) trips(n int64) time.Duration { return time.Duration(n * p.tri
 
 // learn smooths round trips the way TCP does (RFC 6298), but rises at once: waiting too long costs less than giving up.
 func (p *patience) learn(trip time.Duration) {
+	if usual := p.usual.Load(); usual == 0 {
+		p.usual.Store(int64(trip))
+	} else {
+		p.usual.Store(usual + (int64(trip)-usual)/8)
+	}
 	old := p.trip.Load()
 	if int64(trip) > old {
 		p.trip.Store(int64(trip))

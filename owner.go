@@ -14,6 +14,7 @@ import (
 //	ctxlock/<locker>~<majority>.<time>/<moment>/<value>
 //
 // That of a wait that stands in the queue on the server has a "+" before the moment: who reads it there knows that the holder will pass the lock on.
+// That of a locker without a queue has a "-": its holder will not.
 //
 // The locker's part is drawn at random. The majority is its KeyMajority: lockers that differ in that do not exclude each other, so they must notice. Values
 // of versions before that do not have it. The time is when it began by the wall clock, in milliseconds, and the moment when the attempt did, in
@@ -27,6 +28,8 @@ const (
 	queuedMark = '+'
 	// majorityMark begins the majority. Neither base 64 nor anything that takes values apart knows it.
 	majorityMark = '~'
+	// queuelessMark begins the moment of a holder that does not.
+	queuelessMark = '-'
 	// metadataMark ends the owner value.
 	metadataMark = '\n'
 )
@@ -75,10 +78,13 @@ func (m *moments) next(now time.Duration) int64 {
 }
 
 // appendOwner appends an owner value for the attempt of a moment.
-func appendOwner(buf []byte, id string, queued bool, moment int64, value string) []byte {
+func appendOwner(buf []byte, id string, queued, queueless bool, moment int64, value string) []byte {
 	buf = append(buf, id...)
-	if queued {
+	switch {
+	case queued:
 		buf = append(buf, queuedMark)
+	case queueless:
+		buf = append(buf, queuelessMark)
 	}
 	buf = strconv.AppendInt(buf, moment, 36)
 	if value != "" {
@@ -105,7 +111,7 @@ func sinceOf(owner string) time.Time {
 	}
 	_, began, _ := strings.Cut(parts[1], ".")
 	start, err := strconv.ParseInt(began, 36, 64)
-	moment, err2 := strconv.ParseInt(parts[2], 36, 64)
+	moment, err2 := strconv.ParseInt(strings.TrimLeft(parts[2], string(queuedMark)+string(queuelessMark)), 36, 64)
 	if err != nil || err2 != nil {
 		return time.Time{}
 	}

@@ -11,7 +11,7 @@ func TestOwnerValues(t *testing.T) {
 	for _, majority := range []int{1, 2, 99} {
 		for _, queued := range []bool{false, true} {
 			year := 365 * 24 * time.Hour
-			owner := string(appendOwner(nil, newID(majority), queued, year.Microseconds(), ""))
+			owner := string(appendOwner(nil, newID(majority), queued, false, year.Microseconds(), ""))
 			if len(owner) > 44 || strings.Count(owner, "/") != 2 {
 				t.Errorf("%q: %d bytes", owner, len(owner))
 			}

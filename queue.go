@@ -94,6 +94,8 @@ type place struct {
 	stream  int64                     // of those that were not; zero if that is not known
 	watched bool                      // the holder does not pass the lock on, and the keys are watched
 	told    time.Duration             // when the holder was told to, or never
+	peer    string                    // the holder that the last claim has met, if that does without the queue
+	turned  bool                      // it is another than the claim before has met
 }
 
 // queuedKeys is how many of a lock's keys are passed on in one step: all, or the first alone where the others are in other slots of a
@@ -151,6 +153,7 @@ func (k *locker) noteContention(name string) *contention {
 			delete(k.contention, other)
 		}
 		c = &contention{beside: k.besideOf(name), swept: -1, renewed: -rejoinAfter}
+		k.othersTurn(c)
 		k.contention[name] = c
 	}
 	c.at = k.now()
@@ -346,7 +349,7 @@ func (p *place) claimRest() []store.Op {
 	l.state = claiming
 	l.unanswered = int32(len(l.keys))
 	p.won()
-	l.queueing.note.turns.took(k.now())
+	k.took(l.queueing.note)
 	l.endBy(k.now() + k.patience.now())
 	k.mu.Unlock()
 	l.ask(l.ops)
@@ -392,6 +395,10 @@ func (p *place) note(sent time.Duration) {
 	p.l.k.patience.learn(p.l.k.now() - sent)
 	p.settled = p.ops[0].Epoch
 	p.watched = p.ops[0].Watched
+	p.turned = false
+	if !p.watched {
+		p.peer = ""
+	}
 	p.told = never
 	if p.ops[0].Told {
 		p.told = p.l.k.now()
@@ -402,9 +409,37 @@ func (p *place) note(sent time.Duration) {
 		}
 		note := p.l.k.noteContention(p.l.name)
 		if p.watched { // somebody has it who does not know of the queue
-			note.turns.passed(0, p.l.k.now())
+			p.meet(note)
 		}
 	}
+}
+
+// meet notes a holder that does not pass the lock on as it is. One that has just been told to may yet. Under k.mu.
+func (p *place) meet(note *contention) {
+	holder := p.stranger()
+	if holder == "" { // it is free, and left to others
+		p.peer, p.turned = "", true
+		return
+	}
+	k := p.l.k
+	if p.ops[0].Told || k.mayBeOwn(holder) || ours(holder) && !queueless(holder) {
+		holder = ""
+	}
+	p.turned = holder != "" && holder != p.peer
+	if p.peer = holder; p.turned {
+		note.turns.meet(k.now())
+	}
+	k.othersTurn(note)
+}
+
+// stranger is whom the claim has met; empty if that is not known.
+func (p *place) stranger() string {
+	for i := range p.ops {
+		if op := &p.ops[i]; op.Err == nil && op.Holder != store.Unnamed && !op.Mine() {
+			return op.Holder
+		}
+	}
+	return ""
 }
 
 // mine tells whether the answers make a lock.
@@ -427,7 +462,7 @@ func (p *place) take(sent time.Duration) {
 			l.token = max(l.token, p.ops[i].Token)
 		}
 	}
-	l.queueing.note.turns.took(k.now())
+	k.took(l.queueing.note)
 	p.won()
 	if k.begin(l, sent); l.state != held {
 		p.over = true
@@ -517,6 +552,7 @@ func (l *holding) passOps(ops []store.Op) []store.Op {
 		q.note = &contention{beside: l.k.besideOf(l.name)}
 	}
 	floor, queued := l.k.floors.of(l.name), l.k.queuedKeys()
+	passes, remaining, alone := q.note.turns.passing(l.k.now())
 	for i := range l.keys {
 		if i >= queued {
 			ops = append(ops, store.Op{Key: l.keys[i].name, Owner: l.owner})
@@ -526,7 +562,7 @@ func (l *holding) passOps(ops []store.Op) []store.Op {
 			Key: l.keys[i].name, Owner: l.owner, Validity: l.terms.validity,
 			Queue: q.note.beside.queue, Counter: q.note.beside.counters[i], Floor: floor,
 			Epoch: q.epoch, Settled: q.settled, Fenced: l.terms.Fencing,
-			Passes: q.note.turns.passes + 1, Age: l.k.now() - q.note.turns.since, Call: l.looksWithin(),
+			Passes: passes, Remaining: remaining, Alone: alone, Call: l.looksWithin(),
 		})
 	}
 	return ops
@@ -541,13 +577,11 @@ func (l *holding) looksWithin() time.Duration {
 func (k *locker) hearOfQueue(name string, event store.Event) (back *holding) {
 	switch event.Word {
 	case store.Look:
-		if queue := k.lines[name]; queue != nil && event.After == 0 {
+		if c := k.contention[name]; c != nil && event.After > 0 {
+			k.othersTurn(c)
+		}
+		if queue := k.lines[name]; queue != nil {
 			queue.signal(true)
-		} else if queue != nil {
-			k.spawnLocked(func() {
-				sleepFor(k.life, min(event.After, mostYield))
-				k.wakeLine(name)
-			})
 		}
 	case store.Awaited:
 		for l := k.locks[name]; l != nil; l = l.next {
@@ -571,7 +605,7 @@ func (k *locker) passedOn(name string, passed *store.Passed) (back *holding) {
 	if l.state != queued {
 		return nil
 	}
-	k.noteContention(name).turns.passed(passed.Passes, k.now()-passed.Age)
+	k.noteContention(name).turns.passed(passed, k.now()-time.Duration(k.patience.usual.Load())/2)
 	if until, ok := p.trust(passed); ok && p.suffices(passed) {
 		p.believe(until, passed)
 	}
@@ -638,7 +672,7 @@ func (k *locker) passedToNobody(name string, passed *store.Passed) (back *holdin
 	}
 	l := &holding{k: k, name: name, owner: passed.Owner, terms: k.terms, validity: k.terms.validity, keys: make([]lockKey, k.keys())}
 	l.queueing = queueing{aware: true, note: k.noteContention(name)}
-	l.queueing.note.turns.passed(passed.Passes, k.now()-passed.Age)
+	l.queueing.note.turns.passed(passed, k.now())
 	for i := range l.keys {
 		l.keys[i].name = keyOf(k.prefix, i, name)
 	}
@@ -657,7 +691,8 @@ func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more
 	s.faults.reset()
 	s.key = back.key
 	s.life = 0
-	if back.holder == store.Unnamed && back.ttl <= mostYield { // it is free, and others have their turn
+	free := back.holder == store.Unnamed && back.ttl <= mostYield
+	if free { // and others have their turn
 		s.lookAt = s.k.now() + back.ttl
 	} else if back.ttl > 0 || p.watched {
 		s.sawTTL(back.ttl)
@@ -676,6 +711,9 @@ func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more
 		case <-s.woken:
 			return s.passed(), true
 		case <-s.touched:
+			if free || p.peer != "" { // its fellows claim at once, too
+				return nil, true
+			}
 			if p.watched {
 				if l, more, done := s.readPlace(ctx, back.holder); done {
 					return l, more
@@ -683,7 +721,7 @@ func (s *speaker) awaitPass(ctx context.Context, back setback) (l *holding, more
 			}
 			s.sawTouch()
 		case <-timer.C:
-			if s.k.now() >= min(s.at, s.claimed+rejoinAfter) {
+			if free || s.k.now() >= min(s.at, s.claimed+rejoinAfter) {
 				return nil, true
 			}
 			p.calls = true
@@ -811,4 +849,11 @@ func passesOn(owner string) bool {
 	}
 	_, moment, _ := strings.Cut(rest, "/")
 	return strings.HasPrefix(moment, string(queuedMark))
+}
+
+// queueless tells whether an owner value is that of a holder that does without the queue.
+func queueless(owner string) bool {
+	rest, _ := strings.CutPrefix(owner, ownerMark)
+	_, moment, _ := strings.Cut(rest, "/")
+	return strings.HasPrefix(moment, string(queuelessMark))
 }

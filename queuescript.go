@@ -100,16 +100,17 @@ var (
 			`rank=string.format("%.0f",rank) ` +
 			`local r=redis.pcall("ZADD",q,"NX",rank,ARGV[6]) if type(r)=="table" then return answer(-1,"0",0,r.err) end ` +
 			`r=renew and redis.pcall("PEXPIRE",q,ARGV[9]) if type(r)=="table" then redis.call("ZREM",q,ARGV[6]) return answer(-1,"0",0,r.err) end ` +
-			`if not h then return answer(2,"0",yields,rank) end ` +
+			`if not h then redis.call("PTTL",KEYS[1]) return answer(2,"0",yields,rank) end ` +
 			`local function left() for i=1,n do local x=redis.call("PTTL",KEYS[i]) if x~=-2 then return x end end return 0 end ` +
 			`local passes=string.find(h,"^ctxlock/[^/]*/%+") ` +
 			`if not passes and (since or ARGV[7]~="") and ARGV[13]~="0" and redis.call("ZRANK",q,ARGV[6])>2 then ` +
 			`rollcall(2*ARGV[13]) redis.call("ZADD",q,"NX",rank,ARGV[6]) redis.call("PEXPIRE",q,ARGV[9]) end ` +
 			`if passes or redis.call("ZRANK",q,ARGV[6])>2 then return answer(0,"0",flag("t") and left() or 0,rank) end ` +
+			`if free<=n/2 then redis.call("DEL",mark) end ` +
 			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
 			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
 			`return answer(told>0 and 3 or 2,"0",left(),rank)`,
-		sha1: "bfaa37bb56fabc4947a7e6ab105feea42b5acbb1",
+		sha1: "1778982eb6b562ff50aff587356d63fceacc1781",
 	}
 
 	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them. If very many have gone without a

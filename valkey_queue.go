@@ -261,8 +261,9 @@ func (s *valkeyStore) mark(queue, letter, slotLetter string) string {
 // pass is the command of a release that passes a lock on. The ops are the keys of one lock.
 func (s *valkeyStore) pass(ops []store.Op, whole bool) valkey.Completed {
 	op, messages := &ops[0], s.inbox.messages.Load()
+	spent := strconv.FormatInt(op.Remaining.Microseconds(), 10) + " " + strconv.FormatInt(op.Alone.Microseconds(), 10)
 	args := append(make([]string, 0, 12), strconv.Itoa(len(ops)), op.Owner, s.channels(), flag(!op.Free),
-		strconv.Itoa(int(op.Passes)), strconv.FormatInt(op.Age.Milliseconds(), 10), strconv.FormatInt(op.Floor, 10),
+		strconv.Itoa(int(op.Passes)), spent, strconv.FormatInt(op.Floor, 10),
 		strconv.FormatInt(op.Yield.Milliseconds(), 10), s.mark(op.Queue, pauseMark, pauseSlotMark),
 		s.mark(op.Queue, callMark, callSlotMark), milliseconds(max(op.Call+op.Yield, time.Millisecond)))
 	if op.Epoch > 0 {

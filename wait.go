@@ -233,7 +233,7 @@ func (s *speaker) othersHaveIt(back setback) {
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()
 	if note := s.k.contention[s.name]; note != nil && back.key != "" && !s.k.mayBeOwn(back.holder) {
-		note.turns.passed(0, s.k.now())
+		s.k.othersTurn(note)
 	}
 }
 
@@ -381,6 +381,10 @@ func (s *speaker) pause(ctx context.Context, back setback) (more, arm bool) {
 // slowDown spaces out claims that follow each other too fast. It reports false if the wait as a whole is over.
 func (s *speaker) slowDown(ctx context.Context) bool {
 	if s.k.now()-s.claimed > hasty {
+		s.idle.reset()
+		return true
+	}
+	if s.place != nil && s.place.turned { // others take turns, and claim at once
 		s.idle.reset()
 		return true
 	}

@@ -217,6 +217,9 @@ func (st *step) stand(ops []store.Op) {
 	if passesOn(met) || at > 2 {
 		return
 	}
+	if met != "" && st.available(ops) <= len(ops)/2 { // somebody has it, so that pause is over
+		delete(st.server.keys, freeMark+op.Queue)
+	}
 	for _, c := range st.server.connections {
 		if c.inbox != "" && strings.HasPrefix(met, c.inbox) {
 			ops[0].Told = true
@@ -298,7 +301,7 @@ func (st *step) pass(ops []store.Op) bool {
 		if next.inbox.gone {
 			continue
 		}
-		passed := &store.Passed{Owner: next.owner, Epoch: next.epoch, Passes: op.Passes, Age: op.Age}
+		passed := &store.Passed{Owner: next.owner, Epoch: next.epoch, Passes: op.Passes, Remaining: op.Remaining, Alone: op.Alone}
 		if next.fenced {
 			passed.Token = st.tokenFor(ops)
 		}

@@ -42,8 +42,9 @@ type Op struct {
 	// Queue is the key of the queue of those who wait for the lock, or empty. Ops that follow each other and have the same Owner and the
 	// same Queue are the keys of one lock, all of them, and are carried out as one atomic step: see OpenQueue.
 	Queue string
-	// Age is for how long others have passed the lock on in a row, and Passes how many before this one (Release).
-	Age time.Duration
+	// Passes is how often the lock may still be passed on, and Remaining for how long, before others than those who stand in the queue are to
+	// have a chance of it, and Alone how long ago one of these was last seen to have it (Release).
+	Remaining, Alone time.Duration
 	// Yield goes with Free, and is for those who do not stand in the queue: for that long, claims with Queue take no key that is free.
 	Yield time.Duration
 	// Return is the Rank that an earlier claim of this wait was answered, or zero: if its place is gone, it stands there again.
@@ -156,9 +157,9 @@ type Passed struct {
 	Epoch int32
 	// Token is the fencing token, or zero.
 	Token int64
-	// Passes is how many have passed the lock on in a row, and Age for how long.
-	Passes int32
-	Age    time.Duration
+	// Passes, Remaining and Alone are what the Release said.
+	Passes           int32
+	Remaining, Alone time.Duration
 }
 
 // Store keeps keys. Its methods are safe for use by many goroutines at once.
