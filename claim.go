@@ -359,9 +359,7 @@ func (k *locker) begin(l *holding, sent time.Duration) {
 	l.lastErr = nil
 	delete(k.refusals, l.name)
 	l.state = held
-	if l.takes {
-		k.oust(l)
-	}
+	k.oust(l)
 	l.handEnds = sent + k.drift.windowOf(l.validity)
 	l.believe()
 	l.due = sent + l.interval()

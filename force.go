@@ -41,13 +41,16 @@ func (k *locker) outlive(l *holding) {
 	l.mayLive += life - l.validity
 }
 
-// oust makes a lock that was taken by force the only one of its name. Under k.mu; endOusted is to be
-// called before it is handed out.
+// oust makes a lock whose grant is known the only one of its name. If another is held here, that one
+// is lost: taken by force, by this claim or by one that nobody has heard of, or deleted. Under k.mu;
+// endOusted is to be called before the lock is handed out.
 func (k *locker) oust(l *holding) {
 	for other := k.locks[l.name]; other != nil; {
 		next := other.next
 		if other != l {
-			other.overtaken++
+			if l.takes || other.state == claiming {
+				other.overtaken++
+			}
 			if other.state == held {
 				l.wakes = l.wakes || other.wakes // waiters who rely on the wake key rely on the successor
 				other.stopTimer()

@@ -79,7 +79,7 @@ type holding struct {
 	waits      bool          // there will be another attempt if it fails
 	isDecided  bool          // decided is closed
 	takes      bool          // it takes the lock from its holder: by force, or because that one hands it over. Set before it is asked for
-	overtaken  int32         // how often the lock was taken by force here since its requests were sent
+	overtaken  int32         // how often another got the lock here since its requests were sent
 	due        time.Duration // when to extend next, while on the agenda
 	place      int           // index in the agenda, or offAgenda
 	extended   time.Duration // when it was last sent to be extended

@@ -510,6 +510,7 @@ func (p *place) oldest() int32 {
 func (s *speaker) leaveWithLock() *holding {
 	l := s.place.l
 	s.place = nil
+	l.endOusted()
 	s.handOver(l)
 	if l.terms.Fencing {
 		s.k.floors.raise(l.name, l.token)
@@ -531,6 +532,7 @@ func (s *speaker) leaveQueue() {
 	delete(k.places, l.owner)
 	if l.state == held {
 		k.mu.Unlock()
+		l.endOusted()
 		l.cancel()
 		return
 	}
@@ -651,6 +653,7 @@ func (p *place) believe(until time.Duration, passed *store.Passed) {
 	}
 	l.lastErr = nil
 	l.state = held
+	k.oust(l)
 	l.believe()
 	l.due = now + min(glance, l.interval())
 	if until-now < l.validity/2 {

@@ -120,7 +120,7 @@ func (c *checker) check(name string) {
 	}
 	for i, b := range live {
 		for _, other := range live[i+1:] {
-			if c.plan.alone && b.locker() == other.locker() {
+			if b.locker() == other.locker() {
 				c.fail(name, "%s and %s both hold %s, and are of one Locker", b.who, other.who, name)
 			}
 		}
