@@ -208,8 +208,9 @@ func (f mixedFleet) open(ours bool, address string) (take waitCall, closes func(
 	return l.WithContext, l.Close, nil
 }
 
-// In a fleet of valkeylock alone, the idlest may get nothing at all: one that has just had the lock is often the first to ask for it again. So
-// what is asked of each of theirs here is a tenth of a fair part, and of all of them a tenth for each.
+// In a fleet of valkeylock alone, the idlest may get nothing: the one that has just had the lock is
+// often the first to ask again. So of theirs, each has to get the lock at all, and all together a
+// fifth of what would be equal; of ours, each a tenth of an equal share.
 var _ = Describe("While both kinds want one name", func() {
 	for _, f := range []mixedFleet{
 		{ours: 4, theirs: 4, majority: 1},
