@@ -43,7 +43,8 @@ const (
 		`local r=redis.pcall("PUBLISH",ARGV[3]..id,text) if type(r)=="table" then return nil end return r end ` +
 		`redis.call("SET",q..":"..id,"1","PX",1) redis.call("DEL",q..":"..id) return 1 end ` +
 		`local function nudge(after,free) if after~="0" then redis.call("SET",mark,"1","PX",after) end ` +
-		`for i=1,256 do local e=redis.pcall("ZRANGE",q,0,0) if e.err or not e[1] then return end ` +
+		`for i=1,256 do local e=redis.pcall("ZRANGE",q,0,0) ` +
+		`if e.err or not e[1] then redis.call("DEL",called) return end ` +
 		`if free and i==1 then redis.call("SET",called,"1","NX","PX",free) end ` +
 		`local kind,id=string.match(e[1],"^%d+:f?:%d+:([mk])([^:]+):") ` +
 		`if id and tell(kind,id,"look "..after.." "..KEYS[1])~=0 then return end redis.call("ZREM",q,e[1]) end end `
@@ -110,7 +111,19 @@ var (
 			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
 			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
 			`return answer(told>0 and 3 or 2,"0",left(),rank)`,
-		sha1: "1778982eb6b562ff50aff587356d63fceacc1781",
+		sha1: "6ec5998f2d7d251c125de3f20875853e910feb8a",
+	}
+
+	// placeScript reads the lock's keys, and whether an entry stands in the queue: in one command, since those who wait for long
+	// look again and again.
+	//
+	// ARGV: the entry. It returns, for each key, its value, or "" if it has none, and PTTL; and then 1 if the entry is there, or if that cannot
+	// be known.
+	placeScript = script{
+		text: `local n,r=#KEYS-1,{} ` +
+			`for i=1,n do r[#r+1]=redis.call("GETEX",KEYS[i]) or "" r[#r+1]=redis.call("PTTL",KEYS[i]) end ` +
+			`r[#r+1]=redis.pcall("ZSCORE",KEYS[n+1],ARGV[1]) and 1 or 0 return r`,
+		sha1: "17b9f2a8a34e410389d878f411e2fec2fa38074f",
 	}
 
 	// passScript gives the keys that are ours to the first in the queue that can be told, or deletes them. If very many have gone without a
@@ -135,6 +148,6 @@ var (
 			`if heard>0 then for i=1,n do if is[i]~="held" then redis.call("SET",KEYS[i],o,"PX",v) end end return r end end end ` +
 			`for i=1,n do if is[i]=="own" then redis.call("DEL",KEYS[i]) end end ` +
 			`if empty then redis.call("DEL",called) else nudge(ARGV[8],ARGV[11]) end return r`,
-		sha1: "bf3f8dfcad08fd1d36721d5f5f9c085b7b10657b",
+		sha1: "e85b1cb2ce4c977202a144b77b00908504b41a3c",
 	}
 )

@@ -16,7 +16,7 @@ import (
 
 var scripts = map[string]script{
 	"extend": extendScript, "release": releaseScript, "claim": claimScript, "raise": raiseScript, "enlist": enlistScript, "waiting": waitingScript,
-	"join": joinScript, "pass": passScript,
+	"join": joinScript, "place": placeScript, "pass": passScript,
 }
 
 func TestScriptSums(t *testing.T) {

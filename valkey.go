@@ -515,26 +515,22 @@ func (s *valkeyStore) releaseCommand() string {
 	return evalsha
 }
 
-// Read is GET and PTTL, and whether there is a place in the queue: asked for by a command that writes and changes nothing, since a server remembers
-// who reads, and those who stand in a queue are not to hear of each change.
+// Read is GET and PTTL, or a script that tells of a place in the queue, too.
 func (s *valkeyStore) Read(ctx context.Context, ops []store.Op) {
 	if len(ops) == 0 {
+		return
+	}
+	if ops[0].Queue != "" && s.queueable(&ops[0]) {
+		s.readPlace(ctx, ops)
 		return
 	}
 	b, batch := s.client.B(), newBatch()
 	for i := range ops {
 		batch.add(b.Get().Key(ops[i].Key).Build(), b.Pttl().Key(ops[i].Key).Build())
 	}
-	placed := ops[0].Queue != "" && s.queueable(&ops[0])
-	if placed {
-		batch.add(b.Arbitrary("ZADD").Keys(ops[0].Queue).Args("XX", "INCR", "0", s.entry(&ops[0], ops[0].Epoch, s.inbox.messages.Load())).Build())
-	}
 	answers := answers{ctx: ctx, results: s.lane(ops[0].Key).do(ctx, ops[0].Key, batch), command: "GET"}
 	for i := range ops {
 		answers.extend(&ops[i])
-	}
-	if placed {
-		ops[0].Queued = !valkey.IsValkeyNil(answers.next().Error()) // what is not known is taken for granted
 	}
 }
 

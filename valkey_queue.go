@@ -238,6 +238,52 @@ func (s *valkeyStore) queueKeys(ops []store.Op, counters bool) []string {
 	return keys
 }
 
+// readPlace reads the keys of a lock, and whether its waiter still stands in the queue.
+func (s *valkeyStore) readPlace(ctx context.Context, ops []store.Op) {
+	op := &ops[0]
+	for _, whole := range []bool{false, true} {
+		entry := s.entry(op, op.Epoch, s.inbox.messages.Load())
+		batch := newBatch()
+		batch.add(placeScript.command(s.client.B(), whole, s.queueKeys(ops, false), entry))
+		answers := answers{ctx: ctx, results: s.lane(op.Key).do(ctx, op.Key, batch), command: evalsha}
+		answers.place(ops)
+		if !unknownScript(op.Err) {
+			return
+		}
+	}
+}
+
+// place reads what placeScript says.
+func (a *answers) place(ops []store.Op) {
+	parts, err := a.next().ToArray()
+	if err == nil && len(parts) != 2*len(ops)+1 {
+		err = errStrange
+	}
+	for i := range ops {
+		op := &ops[i]
+		op.Answer = store.Answer{}
+		if err != nil {
+			a.fail(op, err)
+			continue
+		}
+		holder, err := parts[2*i].ToString()
+		ms, err2 := parts[2*i+1].AsInt64()
+		switch {
+		case err != nil || err2 != nil:
+			a.fail(op, errStrange)
+		case ms == -2:
+		case holder == "":
+			op.Holder, op.TTL = store.Unnamed, leftOf(ms)
+		default:
+			op.Holder, op.TTL = holder, leftOf(ms)
+		}
+	}
+	if err == nil {
+		queued, err := parts[2*len(ops)].AsInt64()
+		ops[0].Queued = err != nil || queued != 0 // what is not known is taken for granted
+	}
+}
+
 // milliseconds writes a duration; one that is not zero is no less than a millisecond.
 func milliseconds(d time.Duration) string {
 	if d > 0 {
