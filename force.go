@@ -14,7 +14,8 @@ import (
 // So the moment counts at which the grant of such a claim is known, under k.mu. Those who hold the
 // lock then are ousted: their contexts end before the call returns. Those who are still claiming are
 // overtaken: what they were answered may be from before, so a majority is worth nothing to them
-// until another look at the keys, sent later than that moment, has confirmed it.
+// until another look at the keys, sent later than that moment, has confirmed it. So it is with
+// places in the queue, whatever has told them that the lock is theirs: an answer, or a word.
 //
 // Nobody is ousted by a claim that fails. But it may have been carried out all the same. So its
 // clean-up looks first: it ends the lock that it finds overwritten, and only then lets go of the key.

@@ -24,6 +24,7 @@ type wire struct {
 	lose   func(store.Event) bool                         // which events are lost; may be nil, as the others
 	extend func(context.Context, []store.Op)              // called before they are sent
 	claim  func(ctx context.Context, ops []store.Op) bool // true: it has answered in the store's place
+	read   func([]store.Op)                               // called when they are answered
 	leave  func()                                         // called before releases are sent
 	freed  sync.Map                                       // owner values of which releases have found a key
 }
@@ -47,6 +48,13 @@ func (w *wire) Extend(ctx context.Context, ops []store.Op) {
 func (w *wire) Claim(ctx context.Context, ops []store.Op) {
 	if w.claim == nil || !w.claim(ctx, ops) {
 		w.Store.Claim(ctx, ops)
+	}
+}
+
+func (w *wire) Read(ctx context.Context, ops []store.Op) {
+	w.Store.Read(ctx, ops)
+	if w.read != nil {
+		w.read(ops)
 	}
 }
 

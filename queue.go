@@ -85,6 +85,7 @@ type place struct {
 	rank    int64                     // where it stands, or stood; zero if that is not known
 	epoch   int32                     // of the last claim
 	settled int32                     // of the last that was answered
+	stale   int32                     // of the last that was sent before the lock was taken by force here; zero if none
 	stray   int32                     // of the first that was not, and may still arrive; zero if none
 	strayed time.Duration             // when the last of those was given up
 	sent    [mostEpochs]time.Duration // when the claim of each epoch was sent, by its remainder
@@ -303,7 +304,8 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 	if p.late && l.state == held { // word of that has come before the answer
 		p.won()
 	}
-	if l.state == queued && p.mine() {
+	mine := l.state == queued && p.mine()
+	if mine && l.overtaken == 0 {
 		p.take(sent)
 	}
 	if l.state == queued {
@@ -315,6 +317,10 @@ func (p *place) claim(ctx context.Context) (back setback, standing bool) {
 	}
 	back = k.appraise(ended, l, p.all(ops))
 	back.queueErr = p.ops[0].Err
+	if mine && l.overtaken > 0 { // since that was asked above: it has to claim again
+		back.err = &heldByAnother{l.name, true}
+		return back, true
+	}
 	return back, !p.over && (p.ops[0].Queued || p.ops[0].Err != nil && !anyUnacknowledged(p.ops))
 }
 
@@ -363,6 +369,9 @@ func (p *place) prepare(cancel context.CancelCauseFunc) (sent time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	sent, p.cancel = k.now(), cancel
+	if l.overtaken > 0 {
+		p.stale = p.epoch
+	}
 	l.overtaken = 0 // what it is answered is from after that
 	if p.epoch-p.settled < mostEpochs-1 {
 		p.epoch++
@@ -619,7 +628,7 @@ func (k *locker) passedOn(name string, passed *store.Passed) (back *holding) {
 
 // trust is until when to believe that the lock was passed on. ok is false if that is not known, or too soon.
 func (p *place) trust(passed *store.Passed) (until time.Duration, ok bool) {
-	if passed.Epoch < 1 || passed.Epoch > p.epoch || p.epoch-passed.Epoch >= mostEpochs {
+	if passed.Epoch <= p.stale || passed.Epoch < 1 || passed.Epoch > p.epoch || p.epoch-passed.Epoch >= mostEpochs {
 		return 0, false
 	}
 	l := p.l
@@ -809,7 +818,9 @@ func (p *place) adopt(sent time.Duration, ops []store.Op) bool {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if until := k.drift.trustUntil(sent, l.validity, ttl); l.state == queued && until-k.now() > l.validity/8 {
+	// One who has taken it by force here since may have been answered first.
+	fresh := l.state == queued && l.overtaken == 0
+	if until := k.drift.trustUntil(sent, l.validity, ttl); fresh && until-k.now() > l.validity/8 {
 		for i := range ops {
 			p.ops[i].Answer = ops[i].Answer
 		}
