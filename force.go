@@ -125,6 +125,9 @@ func (l *holding) bookConfirmation(sent time.Duration, ops []store.Op) {
 		if key.until = min(key.until, until); key.standing == unheard && was == taken {
 			key.standing = taken
 		}
+		if key.standing == unheard {
+			l.restored = true // it is there, so it is to be released
+		}
 		if op.Err == nil {
 			l.ops[i].Holder, l.ops[i].TTL = op.Holder, op.TTL
 		}

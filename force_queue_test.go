@@ -2,6 +2,7 @@ package ctxlock_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -135,5 +136,65 @@ func TestForceBesideAPlaceThatHearsLate(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		u.link.tell(word)
 		u.keepsIt(waiter)
+	})
+}
+
+// A claim that was overtaken looks at its keys again. One on a node that does not answer then is its own all the same, and is released.
+func TestAKeyThatIsNotConfirmedIsReleased(t *testing.T) {
+	const name = "c" // each of its keys is on another lane
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Lanes: 3, Latency: time.Millisecond})
+		link := &wire{Store: server.Store()}
+		link.deaf.Store(true) // an event would have it look once more
+		l := onMemory(t, link, ctxlock.LockerOption{KeyMajority: 2, KeyValidity: time.Minute})
+		goes, answer := []chan struct{}{make(chan struct{}), make(chan struct{})}, []chan struct{}{make(chan struct{}), make(chan struct{})}
+		silent := make(chan struct{})
+		var mu sync.Mutex
+		var owners []string
+		link.claim = func(ctx context.Context, ops []store.Op) bool {
+			mu.Lock()
+			i := slices.Index(owners, ops[0].Owner)
+			if i < 0 {
+				i, owners = len(owners), append(owners, ops[0].Owner)
+			}
+			mu.Unlock()
+			<-goes[i]
+			link.Store.Claim(ctx, ops)
+			<-answer[i]
+			return true
+		}
+		link.read = func(ops []store.Op) {
+			if ops[0].Key == "valkeylock:2:"+name {
+				<-silent
+			}
+		}
+		var got [2]<-chan *ctxlock.Lock
+		for i := range got {
+			taken := make(chan *ctxlock.Lock, 1)
+			got[i] = taken
+			go func() {
+				_, lock, err := l.Acquire(t.Context(), name, ctxlock.AcquireOption{Mode: ctxlock.Force})
+				if err != nil {
+					t.Error(err)
+				}
+				taken <- lock
+			}()
+			synctest.Wait()
+		}
+		for _, next := range []chan struct{}{goes[1], goes[0], answer[1], answer[0]} { // the second is answered first, and has lost it by then
+			close(next)
+			time.Sleep(10 * time.Millisecond)
+		}
+		first, second := <-got[0], <-got[1]
+		if first.Err() != nil || second.Err() == nil {
+			t.Errorf("%v and %v, want the first alone", first.Err(), second.Err())
+		}
+		_ = first.Release(t.Context())
+		_ = second.Release(t.Context())
+		close(silent)
+		time.Sleep(time.Second)
+		if keys := server.Keys(); len(keys) > 0 {
+			t.Errorf("left: %q", keys)
+		}
 	})
 }

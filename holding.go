@@ -74,7 +74,7 @@ type holding struct {
 	good       int32         // its answers that confirm the lock
 	again      bool          // something happened since the last look was sent: look again
 	wakes      bool          // somebody may be waiting on the wake key: delete it on release
-	restored   bool          // keys that had vanished were set again
+	restored   bool          // keys of which nothing was heard may be there all the same: they were set again, or not confirmed
 	tries      bool          // what it meets is remembered if it fails
 	waits      bool          // there will be another attempt if it fails
 	isDecided  bool          // decided is closed
