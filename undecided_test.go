@@ -155,15 +155,29 @@ var _ = Describe("A locker that is made during a stall", Label("control"), func(
 		})
 	})
 
-	It("can be closed before that is over", func() {
-		s := server()
-		p := proxy(s)
-		stallFirst(p, begins("CLIENT", "TRACKINGINFO"))
-		l, err := ctxlock.NewLocker(plain.option(p.Addr()))
-		Expect(err).NotTo(HaveOccurred())
-		start := time.Now()
-		l.Close()
-		Expect(time.Since(start)).To(BeNumerically("<", 5*time.Second)) // and no goroutine is left
+	It("can be closed before that is over, which is no reason to do without a queue", func() {
+		together(askedFor, func(a inquiry) {
+			s := server()
+			p := proxy(s)
+			stallFirst(p, a.begins)
+			said := make(chan error, 10)
+			l, err := ctxlock.New(ctxlock.Options{
+				LockerOption: a.option(p.Addr()),
+				Contention:   ctxlock.Contention{OnFallback: func(err error) { said <- err }},
+			})
+			Expect(err).NotTo(HaveOccurred())
+			start := time.Now()
+			l.Close()
+			Expect(time.Since(start)).To(BeNumerically("<", 5*time.Second)) // and no goroutine is left
+			Consistently(func() error {
+				select {
+				case err := <-said:
+					return err
+				default:
+					return nil
+				}
+			}).WithTimeout(busy).Should(Or(Succeed(), MatchError(ContainSubstring("no answer yet"))), a.what)
+		})
 	})
 })
 

@@ -26,8 +26,11 @@ func (s *valkeyStore) Queues() int {
 	return mostMajority * 2
 }
 
-// deny gives up on queues, and says so once.
+// deny gives up on queues, and says so once. That the store is being closed is no reason.
 func (s *valkeyStore) deny(err error) {
+	if s.tracker.closing.Load() {
+		return
+	}
 	s.queues.Store(false)
 	s.denied.Do(func() { s.fallBack(store.Permanent(permitted(err, s.inbox.prefix))) })
 }
