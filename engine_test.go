@@ -160,3 +160,57 @@ func TestCloseWhileAWaiterLooks(t *testing.T) {
 		}
 	})
 }
+
+// nosy is an error whose Is asks a locker.
+type nosy struct{ ask func() }
+
+func (e *nosy) Error() string { return "nosy" }
+
+func (e *nosy) Is(error) bool {
+	e.ask()
+	return false
+}
+
+// An error of a ValueFunc is somebody else's code, too, and may turn to the locker that looks at it, also while others stand in line.
+func TestAnErrorThatAsksTheLocker(t *testing.T) {
+	server := memlock.NewServer(memlock.ServerOption{})
+	l, err := server.NewLocker(ctxlock.LockerOption{KeyMajority: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, release, err := l.WithContext(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiter := begin(t.Context(), l.WithContext, "x", nil)
+	for status := (ctxlock.Status{}); status.Waiting == 0; {
+		if status, err = l.Look(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	strange, calls := &nosy{ask: func() { _, _ = l.Look(t.Context(), "x") }}, 0
+	asks := beginCall(func() {
+		_, _, err = l.Acquire(t.Context(), "x", ctxlock.AcquireOption{
+			Retry: ctxlock.SleepThrough(ctxlock.RetryFixed(time.Millisecond)),
+			ValueFunc: func() (string, error) {
+				if calls++; calls > 1 {
+					return "", strange
+				}
+				return "mine", nil
+			},
+		})
+	})
+	select {
+	case <-asks.done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it hangs")
+	}
+	if !errors.As(err, &strange) {
+		t.Errorf("%v", err)
+	}
+	release()
+	<-waiter.done
+	waiter.release()
+	l.Close()
+}

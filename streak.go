@@ -19,9 +19,18 @@ type streak struct {
 }
 
 // note counts an attempt that began then.
-func (s *streak) note(err error, began time.Duration) {
+func (s *streak) note(err error, began time.Duration) { s.count(err, tells(err), began) }
+
+// tells tells whether an attempt that failed has told who has the lock. The error may be somebody
+// else's code, as that of a ValueFunc, so not under k.mu.
+func tells(err error) bool {
 	var quorum *QuorumError
-	if errors.Is(err, ErrNotLocked) && !(errors.As(err, &quorum) && quorum.ToFailures()) {
+	return errors.Is(err, ErrNotLocked) && !(errors.As(err, &quorum) && quorum.ToFailures())
+}
+
+// count is note when it is known what the attempt has told.
+func (s *streak) count(err error, told bool, began time.Duration) {
+	if told {
 		*s = streak{}
 		return
 	}
@@ -57,11 +66,12 @@ func counted(n int, thing string) string {
 // note counts an attempt of this wait that has failed, also for those who stand in line for the
 // name.
 func (s *speaker) note(err error) {
-	s.streak.note(err, s.claimed)
+	told := tells(err)
+	s.streak.count(err, told, s.claimed)
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()
 	if queue := s.k.lines[s.name]; queue != nil {
-		queue.streak.note(err, s.claimed)
+		queue.streak.count(err, told, s.claimed)
 	}
 }
 
@@ -74,20 +84,27 @@ func (s *speaker) lastWord(ctx context.Context) error {
 // line, or what its last attempt has met; or, if it has made none, who has the lock in this
 // process.
 func (s *speaker) met(ctx context.Context) error {
-	ended := ctx.Err() // before the mutex: ctx may be another lock, which takes it
-	s.k.crowd.Lock()
-	s.k.mu.Lock()
-	defer s.k.mu.Unlock()
-	s.k.crowd.Unlock()
-	here, longest := s.k.heldHere(s.name), s.streak
-	if queue := s.k.lines[s.name]; queue != nil && !here && queue.streak.attempts > longest.attempts {
-		longest = queue.streak
-	}
-	switch {
+	here, longest := s.longest()
+	span := s.k.now() - longest.since
+	switch ended := ctx.Err(); {
 	case longest.attempts > 1, longest.attempts == 1 && ended != nil && !errors.Is(longest.last, ended):
-		return &failing{longest.last, longest.attempts, s.k.now() - longest.since}
+		return &failing{longest.last, longest.attempts, span}
 	case s.last == nil && here:
 		return &heldByAnother{s.name, true}
 	}
 	return s.last
+}
+
+// longest is the longest streak, of this wait's own and that of the line; here tells whether the
+// lock is in this process.
+func (s *speaker) longest() (here bool, longest streak) {
+	s.k.crowd.Lock()
+	s.k.mu.Lock()
+	defer s.k.mu.Unlock()
+	s.k.crowd.Unlock()
+	here, longest = s.k.heldHere(s.name), s.streak
+	if queue := s.k.lines[s.name]; queue != nil && !here && queue.streak.attempts > longest.attempts {
+		longest = queue.streak
+	}
+	return here, longest
 }
