@@ -214,3 +214,50 @@ func TestAnErrorThatAsksTheLocker(t *testing.T) {
 	waiter.release()
 	l.Close()
 }
+
+// What one call alone fails with is not what those who stand in line for the name have met.
+func TestErrorsOfOnesOwnAreNotThoseOfTheLine(t *testing.T) {
+	calls := 0
+	for what, option := range map[string]ctxlock.AcquireOption{
+		"of a ValueFunc": {
+			Retry: ctxlock.SleepThrough(ctxlock.RetryFixed(time.Second)),
+			ValueFunc: func() (string, error) {
+				if calls++; calls > 1 {
+					return "", errors.New("out of values")
+				}
+				return "mine", nil
+			},
+		},
+		"for want of replicas": {Replicas: 1},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := memlock.NewServer(memlock.ServerOption{})
+				link := &wire{Store: server.Store()}
+				link.claim = func(ctx context.Context, ops []store.Op) bool {
+					if ops[0].Replicas > 0 {
+						ops[0].Answer = store.Answer{Err: &ctxlock.ReplicaError{Wanted: 1}}
+					}
+					return ops[0].Replicas > 0
+				}
+				l, other := onMemory(t, link, ctxlock.LockerOption{KeyMajority: 1}), onMemory(t, server.Store(), ctxlock.LockerOption{KeyMajority: 1})
+				_, release, err := other.WithContext(t.Context(), "x")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer release()
+				bound, stop := context.WithTimeout(t.Context(), 7*time.Second)
+				defer stop()
+				waiter := begin(bound, l.WithContext, "x", nil)
+				synctest.Wait()
+				if _, _, err = l.Acquire(bound, "x", option); err == nil || errors.Is(err, ctxlock.ErrNotLocked) {
+					t.Errorf("%v", err)
+				}
+				<-waiter.done
+				if !errors.Is(waiter.err, ctxlock.ErrNotLocked) || ctxlock.IsPermanent(waiter.err) {
+					t.Errorf("who stands in line: %v", waiter.err)
+				}
+			})
+		})
+	}
+}

@@ -63,11 +63,13 @@ func counted(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// note counts an attempt of this wait that has failed, also for those who stand in line for the
-// name.
+// note counts an attempt of this wait that has failed, and if that was made for those who stand in
+// line for the name, also for them. What an attempt on its own terms lacks, they may not.
 func (s *speaker) note(err error) {
 	told := tells(err)
-	s.streak.count(err, told, s.claimed)
+	if s.streak.count(err, told, s.claimed); !s.placed || s.bare {
+		return
+	}
 	s.k.mu.Lock()
 	defer s.k.mu.Unlock()
 	if queue := s.k.lines[s.name]; queue != nil {
