@@ -391,3 +391,64 @@ func TestAKeyThatIsReadAsTheWaitersOwnIsTheLock(t *testing.T) {
 		}
 	})
 }
+
+// Those who look when a lock was let run out call the roll, also if their first claim of it has no answer: processes that were stopped cost one
+// validity together.
+func TestTheRollIsCalledByAClaimThatIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const validity = 5 * time.Second
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		option := ctxlock.LockerOption{KeyMajority: 1, KeyValidity: validity}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		goOn := make(chan struct{})
+		defer close(goOn)
+		open := func() (l ctxlock.Locker, link *wire) {
+			link = &wire{Store: server.Store()}
+			return onMemory(t, link, option), link
+		}
+		holder, _ := open()
+		_, release, err := holder.WithContext(ctx, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stopped, cut atomic.Bool
+		for range 3 { // who are stopped when they stand in the queue
+			l, link := open()
+			link.lose = func(store.Event) bool { return stopped.Load() }
+			link.read = func([]store.Op) {
+				if stopped.Load() {
+					<-goOn
+				}
+			}
+			link.claim = func(context.Context, []store.Op) bool { link.read(nil); return false }
+			begin(ctx, l.WithContext, "x", nil)
+			time.Sleep(10 * time.Millisecond)
+		}
+		var live []*pending
+		for range 2 { // whose links are cut when they look
+			l, link := open()
+			var once sync.Once
+			link.claim = func(_ context.Context, ops []store.Op) (cuts bool) {
+				if cut.Load() && ops[0].Call > 0 {
+					once.Do(func() { unanswered(ops); cuts = true })
+				}
+				return cuts
+			}
+			live = append(live, begin(ctx, l.WithContext, "x", nil))
+			time.Sleep(10 * time.Millisecond)
+		}
+		stopped.Store(true)
+		cut.Store(true)
+		start := time.Now()
+		release()
+		var served sync.WaitGroup
+		for _, waiter := range live {
+			served.Go(func() { <-waiter.done; waiter.release() })
+		}
+		served.Wait()
+		if took := time.Since(start); took > validity+time.Second {
+			t.Errorf("all who live have had it after %v, want one validity of %v", took, validity)
+		}
+	})
+}

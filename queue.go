@@ -398,6 +398,9 @@ func (p *place) prepare(cancel context.CancelCauseFunc) (sent time.Duration) {
 
 // note books what was answered, whether it was good news or not. Under k.mu.
 func (p *place) note(sent time.Duration) {
+	if p.ops[0].Err != nil { // the lock may still be free: if so, the next claim finds it so
+		p.calls = p.ops[0].Call > 0
+	}
 	if p.ops[0].Err != nil && !p.ops[0].Queued {
 		return
 	}
