@@ -226,13 +226,16 @@ type deniedError struct {
 // Unwrap gives the server's error.
 func (e *deniedError) Unwrap() error { return e.error }
 
+// permissionsPage is where all is that a server has to allow.
+const permissionsPage = "https://github.com/ctxlock/ctxlock#permissions"
+
 // Error says what the server was asked for, and where to find what it has to allow.
 func (e *deniedError) Error() string {
 	asked := e.command
 	for _, key := range e.keys {
 		asked += " " + quote(key)
 	}
-	return fmt.Sprintf("%v (it was asked for %s; what it has to allow: https://github.com/ctxlock/ctxlock#permissions)", e.error, asked)
+	return fmt.Sprintf("%v (it was asked for %s; what it has to allow: %s)", e.error, asked, permissionsPage)
 }
 
 // denied tells refusals for want of permission, those of commands in scripts among them.

@@ -42,6 +42,11 @@ func checkAddresses(field string, o valkey.ClientOption, builder bool) error {
 func checkAddress(address string) string {
 	scheme, rest, isURL := strings.Cut(address, "://")
 	switch {
+	case strings.TrimSpace(address) != address:
+		if isURL {
+			return "a URL with white space around it, where host:port is wanted"
+		}
+		return fmt.Sprintf("%q: leave out the white space around it", address)
 	case isURL && scheme == "unix":
 		return `a URL where host:port is wanted: valkey.ParseURL makes a whole ClientOption of it`
 	case isURL:
@@ -130,7 +135,7 @@ func explain(err error, o valkey.ClientOption) error {
 	case o.TLSConfig == nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 		e.hint = "the server hung up: if it speaks TLS on this port, set ClientOption.TLSConfig"
 	case strings.HasPrefix(strings.ToLower(err.Error()), "noperm"):
-		e.hint = "the user needs +client|tracking, or ClientOption.DisableCache; README has all permissions"
+		e.hint = "the user needs +client|tracking, or ClientOption.DisableCache: " + permissionsPage
 	}
 	return e
 }
@@ -158,7 +163,7 @@ func explainRefusal(said string, o valkey.ClientOption) string {
 	case has("unknown command 'cluster'"), has("unknown command `cluster`"):
 		return "sentinels, perhaps: set ClientOption.Sentinel.MasterSet"
 	case has("noperm"), has("no permissions"):
-		return "README has the permissions that are needed"
+		return "what it has to allow: " + permissionsPage
 	}
 	return ""
 }
@@ -174,9 +179,9 @@ func permitted(err error, prefix string) error {
 	case !strings.Contains(said, "noperm") && !strings.Contains(said, "no permissions"):
 		return err
 	case strings.Contains(said, "key"):
-		return &advised{err: err, hint: fmt.Sprintf("the user needs the keys ~%s:*; README has all permissions", prefix)}
+		return &advised{err: err, hint: fmt.Sprintf("the user needs the keys ~%s:*: %s", prefix, permissionsPage)}
 	}
-	return &advised{err: err, hint: "README has all permissions that are needed"}
+	return &advised{err: err, hint: "what it has to allow: " + permissionsPage}
 }
 
 // findPlace finds out whether the server is one on which locks can be kept, as far as the client

@@ -54,8 +54,10 @@ var _ = Describe("Connecting", Label("control"), func() {
 	DescribeTable("with an address that cannot be one is an error at once, which says what to write",
 		func(says string, addresses ...string) {
 			option := at(nil, addresses...)
-			Expect(refusedBy(option)).To(MatchError(And(ContainSubstring("ClientOption.InitAddress "), ContainSubstring(says))))
-			_, err := ctxlock.NewRedlock(ctxlock.RedlockOption{Nodes: []valkey.ClientOption{option}})
+			err := refusedBy(option)
+			Expect(err).To(MatchError(And(ContainSubstring("ClientOption.InitAddress "), ContainSubstring(says))))
+			Expect(ctxlock.IsPermanent(err)).To(BeTrue())
+			_, err = ctxlock.NewRedlock(ctxlock.RedlockOption{Nodes: []valkey.ClientOption{option}})
 			Expect(err).To(MatchError(ContainSubstring("RedlockOption.Nodes[0]")))
 			if len(addresses) > 0 {
 				Expect(err).To(MatchError(ContainSubstring(says)))
@@ -68,6 +70,9 @@ var _ = Describe("Connecting", Label("control"), func() {
 		Entry("no port, IPv6", `"[::1]:6379"`, "::1"),
 		Entry("several in one", "an element of its own", "a:6379,b:6379"),
 		Entry("too many colons", "not host:port", "a:6379:1"),
+		Entry("a line break, as files end with", "leave out the white space", "cache:6379\n"),
+		Entry("a blank", "leave out the white space", " cache:6379"),
+		Entry("a URL with a line break", "white space around it", "redis://cache:6379\n"),
 		Entry("none", "is empty"),
 	)
 

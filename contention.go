@@ -71,7 +71,7 @@ func New(options Options) (Locker, error) {
 		return nil, store.Permanent(err)
 	}
 	if err := checkAddresses("ClientOption", option.ClientOption, option.ClientBuilder != nil); err != nil {
-		return nil, err
+		return nil, store.Permanent(err)
 	}
 	servers, err := openValkey(option, defaultDrift)
 	if err != nil {

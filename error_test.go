@@ -175,6 +175,10 @@ var _ = Describe("An error of permissions", Label("control"), func() {
 				_, _, err := l.Acquire(bg(), "x", ctxlock.AcquireOption{Mode: ctxlock.Try, Replicas: 1})
 				return err
 			}, "WAIT"},
+			{[]string{"client|tracking"}, "~*", func(l ctxlock.Locker) error {
+				_, _, err := l.Acquire(bg(), "x", ctxlock.AcquireOption{Mode: ctxlock.Try, Replicas: 1})
+				return err
+			}, `SET "valkeylock:r:{`},
 			{all[1:], "~*", func(l ctxlock.Locker) error { // all but SET, which only the script runs
 				_, _, err := l.Acquire(bg(), "x", ctxlock.AcquireOption{Mode: ctxlock.Try, Fencing: true})
 				return err

@@ -30,7 +30,7 @@ func (s *valkeyStore) askReplicas(ctx context.Context, ops []store.Op) bool {
 		b.Wait().Numreplicas(int64(op.Replicas)).Timeout(patience.Milliseconds()).Build(),
 		b.Del().Key(key).Build(),
 	}), command: "SET"}
-	var said store.Op
+	said := store.Op{Key: key} // which errors name
 	if _, err := answers.value(&said); err == nil {
 		said.Err = lane.acknowledge(&answers, op.Replicas)
 	}

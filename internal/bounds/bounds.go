@@ -16,7 +16,7 @@ func Check(what string, d, min, max time.Duration) error {
 	if d >= min && d <= max {
 		return nil
 	}
-	allowed := fmt.Sprintf("from %s to %s", text(min), text(max))
+	allowed := fmt.Sprintf("from %s to %s", text(min), limit(max))
 	if max == math.MaxInt64 {
 		allowed = fmt.Sprintf("at least %s", text(min))
 	}
@@ -42,6 +42,14 @@ func missing(d, min, max time.Duration) string {
 		return "time.Second"
 	}
 	return ""
+}
+
+// limit is the greatest that is allowed, for people: what comes just after it where that is rounder.
+func limit(max time.Duration) string {
+	if above := max + 1; max < math.MaxInt64 && above%time.Millisecond == 0 {
+		return "below " + text(above)
+	}
+	return text(max)
 }
 
 // text is d for people: years where a count of hours says nothing.
