@@ -37,7 +37,9 @@ type AcquireOption struct {
 	// ValueFunc makes the whole owner value, for each attempt a new one: non-empty, at most 4 KiB, without line breaks, and
 	// never the same twice, since servers tell holders apart by nothing else. Its error ends the call. It is called on the
 	// caller's goroutine, so a panic is the caller's to recover, and leaves nothing taken. It goes without Value.
-	// Waiters tell by the owner value's beginning whose it is, and look more often at locks of unknown kind. Default: the Locker makes it.
+	// Waiters tell by the owner value's beginning whose it is, and look more often at locks of unknown
+	// kind; nor does such a value tell the KeyMajority: see LockerOption.KeyMajority.
+	// Default: the Locker makes it.
 	ValueFunc func() (string, error)
 	// Metadata is kept beside the owner value on the servers, in the same key after a line break, for as long as the lock is held.
 	// Anything of at most 64 KiB; it travels with each extension, so keep it short. Default: none.

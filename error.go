@@ -39,12 +39,15 @@ var (
 //
 //   - what the server's rules forbid (NOPERM), keys of another type (WRONGTYPE), and commands that the server does not know,
 //     as far as there is no other way;
-//   - a *QuorumError if so many nodes have failed for good that the others are no majority;
+//   - a *MajorityError, and a *QuorumError if so many nodes have failed for good that the others
+//     are no majority;
 //   - names, options and contexts that are not allowed, and the errors of a ValueFunc;
+//   - of NewLocker, that it has found servers on which no locks can be kept, such as a replica;
 //   - ErrLockerClosed.
 //
 // Not permanent are ErrNotLocked, ErrNoAnswer, lost connections, servers that load, fail over, are
-// read-only or out of memory, the end of the caller's context, and nil.
+// read-only or out of memory, the end of the caller's context, and nil; nor are the other errors of
+// connecting, a wrong password among them.
 func IsPermanent(err error) bool { return store.IsPermanent(err) || errors.Is(err, ErrLockerClosed) }
 
 // Reason tells how a lock was lost.

@@ -57,16 +57,19 @@ type Locker interface {
 	//
 	// A holder elsewhere is told by its server. Its context ends, with Reason Taken, when word arrives
 	// or at its next extension. After this call, or Acquire with Mode Force or with From, two contexts
-	// of different Lockers may be alive at once for that long; otherwise never.
+	// of different Lockers may be alive at once for that long; otherwise never. (All Lockers need the
+	// same KeyMajority: a holder with a greater one may not be told.)
 	ForceWithContext(ctx context.Context, name string) (context.Context, context.CancelFunc, error)
 	// Acquire takes the lock on terms of the caller's own, and gives a handle in place of the cancel function: see AcquireOption
 	// and Lock. With the zero AcquireOption it is WithContext. Release the lock when the work is over, always. Beside an
 	// error the handle is nil, on which its methods are safe, so Release may be deferred before the error is looked at.
 	Acquire(ctx context.Context, name string, option AcquireOption) (context.Context, *Lock, error)
-	// AcquireAll takes several locks, all of them or none, as one: the context ends when any of them ends, and one Release gives all
-	// back. Callers who name them in different orders do not block each other for good, and neither do those who wait for one of them
-	// while they hold another. With Mode Try it fails unless all are free; a wait holds some of them, for up to a quarter of a validity,
-	// while it waits for the others. Names that are given twice count once. No names, or more than 1024, are an error.
+	// AcquireAll takes several locks, all of them or none, as one: the context ends when any of them
+	// ends, and one Release gives all back. Callers who name them in different orders do not block
+	// each other for good, and neither do those who wait for one of them while they hold another.
+	// With Mode Try it fails unless all are free. A wait holds some of them while it waits for the
+	// others, one after the other, for each of those up to a quarter of a validity. Names that are
+	// given twice count once. No names, or more than 1024, are an error.
 	AcquireAll(ctx context.Context, names []string, option AcquireOption) (context.Context, *Lock, error)
 	// Look asks the servers who holds a lock, since when and until when, with what metadata, and how many wait for it. It changes
 	// nothing and takes one round trip, at most TryNextAfter. What it says may be over when it returns. It is an error if no majority

@@ -46,9 +46,12 @@ type LockerOption struct {
 	// KeyMajority is N in "at least N of 2N-1 keys make a lock", at most 1024. With one server, 1 does the same for a third
 	// of the work. All who are to exclude each other need the same: a claim that meets a ctxlock with another
 	// one fails with a *MajorityError, and beside a valkeylock with another one a lock is refused where valkeylock
-	// refuses it. Two things are not found out: a force takes the keys of its own majority only, and in a cluster,
-	// where the keys are on several nodes, a lock may be handed out before the first key has answered; a ctxlock
-	// that is met then ends it, as lost. The default is 2.
+	// refuses it. Three things are not found out. A force takes the keys of its own majority only, so a
+	// holder with a greater one may go on beside it until it gives the lock back. Owner values by
+	// AcquireOption.ValueFunc tell no majority: beside a holder with one, and a lesser majority, a
+	// claim may succeed. And in a cluster, where the keys are on several nodes, a lock may be handed
+	// out before the first key has answered; a ctxlock that is met then ends it, as lost.
+	// The default is 2.
 	KeyMajority int32
 	// NoLoopTracking asks the server not to tell this Locker of changes that it made itself (CLIENT TRACKING NOLOOP), which
 	// saves traffic. All nodes must be at least Redis 7.0.5 or Valkey. The default is false.
