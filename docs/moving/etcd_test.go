@@ -140,6 +140,7 @@ func ctxlockForEtcd(ctx context.Context, locker ctxlock.Locker) error {
 	if err := context.Cause(held); err == ctxlock.ErrReleased || errors.Is(err, ctxlock.ErrLost) {
 		return err
 	}
+	_ = ctxlock.AcquireOption{From: lock.Value()}
 	locker.Close()
 	return lock.Release(ctx)
 }
