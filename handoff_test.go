@@ -392,6 +392,36 @@ func TestAKeyThatIsReadAsTheWaitersOwnIsTheLock(t *testing.T) {
 	})
 }
 
+// Whoever hears that the roll is called looks when it was told to, lest all do at once; and whoever hears that others are to have their turn, at
+// once, since it has to see when that is over.
+func TestThoseWhomTheRollCallsLookWhenTheyWereToldTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const after = 80 * time.Millisecond
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		link, claimed := &wire{Store: server.Store()}, make(chan time.Time, 100)
+		link.claim = func(context.Context, []store.Op) bool { claimed <- time.Now(); return false }
+		here, there := onMemory(t, link, ctxlock.LockerOption{KeyMajority: 1}), onMemory(t, server.Store(), ctxlock.LockerOption{KeyMajority: 1})
+		_, release, err := there.WithContext(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := waits(t, here, "x")
+		for word, least := range map[store.Word]time.Duration{store.Called: after, store.Look: 0} {
+			for len(claimed) > 0 {
+				<-claimed
+			}
+			told := time.Now()
+			link.tell(store.Event{Key: "valkeylock:0:x", Word: word, After: after})
+			if took := (<-claimed).Sub(told); took < least || took > least+after/2 {
+				t.Errorf("word %d led to a claim after %v, want %v", word, took, least)
+			}
+			time.Sleep(time.Second)
+		}
+		release()
+		_ = (<-next).lock.Release(t.Context())
+	})
+}
+
 // Those who look when a lock was let run out call the roll, also if their first claim of it has no answer: processes that were stopped cost one
 // validity together.
 func TestTheRollIsCalledByAClaimThatIsRepeated(t *testing.T) {

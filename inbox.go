@@ -211,11 +211,15 @@ func (b *inbox) receive(word string, send func(store.Event)) {
 		if event, ok := parsePassed(rest); ok {
 			send(event)
 		}
-	case "look":
+	case "look", "call":
+		what := store.Look
+		if kind == "call" {
+			what = store.Called
+		}
 		after, key, _ := strings.Cut(rest, " ")
 		ms, err := strconv.ParseInt(after, 10, 64)
 		if err == nil && ms >= 0 && ms <= mostYield.Milliseconds() {
-			send(store.Event{Key: key, Word: store.Look, After: time.Duration(ms) * time.Millisecond})
+			send(store.Event{Key: key, Word: what, After: time.Duration(ms) * time.Millisecond})
 		}
 	case "wait":
 		send(store.Event{Key: rest, Word: store.Awaited})

@@ -597,6 +597,8 @@ func (k *locker) hearOfQueue(name string, event store.Event) (back *holding) {
 		if queue := k.lines[name]; queue != nil {
 			queue.signal(true)
 		}
+	case store.Called: // together with many others, perhaps
+		k.lookAfter(name, min(event.After, mostYield))
 	case store.Awaited:
 		for l := k.locks[name]; l != nil; l = l.next {
 			if l.state == held && !l.queueing.aware {
@@ -607,6 +609,20 @@ func (k *locker) hearOfQueue(name string, event store.Event) (back *holding) {
 		return k.passedOn(name, event.Passed)
 	}
 	return nil
+}
+
+// lookAfter has who speaks for the line look in a while. Under k.mu.
+func (k *locker) lookAfter(name string, after time.Duration) {
+	switch queue := k.lines[name]; {
+	case queue == nil:
+	case after <= 0:
+		queue.signal(true)
+	default:
+		k.spawnLocked(func() {
+			sleepFor(k.life, after)
+			k.wakeLine(name)
+		})
+	}
 }
 
 // passedOn takes word that the lock was passed on to a place of this process. Under k.mu.

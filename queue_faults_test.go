@@ -775,7 +775,7 @@ var _ = Describe("When a server with a queue", Label("control"), func() {
 					"", " ", "pass", "pass ", "pass 1 1 0 1 0", "pass 1 1 0 1 0 999 x", "pass -1 1 0 1 0 3 abc", "pass 99999999999 1 0 1 0 1 ab",
 					fmt.Sprintf("pass 1 %d 0 1 0 %d %sctxlock/nobody.0/+1", 2*m.majority-1, len(key), key),
 					fmt.Sprintf("pass 2147483647 1 0 1 0 %d %sx", len(key), key), fmt.Sprintf("pass 1 1 9223372036854775807 1 0 %d %sx", len(key), key),
-					"look", "look x", "look " + key, "wait", "wait x", "wait " + key, "self", "sel", "\x00\xff", strings.Repeat("pass ", 1000),
+					"look", "look x", "look " + key, "call", "call x", "call " + key, "wait", "wait x", "wait " + key, "self", "sel", "\x00\xff", strings.Repeat("pass ", 1000),
 				} {
 					interfere(s, "PUBLISH", channel, word)
 				}

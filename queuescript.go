@@ -55,7 +55,7 @@ const (
 	rollCall = `local function rollcall(ms) local e=redis.pcall("ZRANGE",q,0,0) ` +
 		`if e.err or not e[1] or not redis.call("SET",called,"1","NX","PX",ms) then return end ` +
 		`e=redis.call("ZPOPMIN",q,10000) for i=1,#e,2 do local kind,id=string.match(e[i],"^%d+:f?:%d+:([mk])([^:]+):") ` +
-		`if id then tell(kind,id,"look "..math.min(100,math.floor(i/64)).." "..KEYS[1]) end end end `
+		`if id then tell(kind,id,"call "..math.min(100,math.floor(i/64)).." "..KEYS[1]) end end end `
 )
 
 var (
@@ -111,7 +111,7 @@ var (
 			`local told=0 local id=string.match(h,"^ctxlock/([^/]+)/") ` +
 			`if id then told=tell("m",id,"wait "..KEYS[1]) or 0 end ` +
 			`return answer(told>0 and 3 or 2,"0",left(),rank)`,
-		sha1: "6ec5998f2d7d251c125de3f20875853e910feb8a",
+		sha1: "0a1b5ca9add8332607a1f873ffc195b853247227",
 	}
 
 	// placeScript reads the lock's keys, and whether an entry stands in the queue: in one command, since those who wait for long

@@ -99,7 +99,7 @@ func (st *step) callRoll(op *store.Op, pause time.Duration) {
 	st.setQueue(op.Queue, nil)
 	for _, s := range queue {
 		if !s.inbox.gone {
-			st.owed = append(st.owed, notice{s.inbox, store.Event{Key: op.Key, Word: store.Look}})
+			st.owed = append(st.owed, notice{s.inbox, store.Event{Key: op.Key, Word: store.Called}})
 		}
 	}
 }

@@ -127,7 +127,7 @@ type Event struct {
 	All bool
 	// Word is what happened to the key.
 	Word Word
-	// After is how long to wait before looking, if Word is Look.
+	// After is how long to wait before looking, if Word is Called; and for how long others are to have a chance of the lock, if it is Look.
 	After time.Duration
 	// Passed is what was passed on; nil unless Word is PassedOn.
 	Passed *Passed
@@ -145,6 +145,8 @@ const (
 	Awaited
 	// PassedOn: the holder before has passed the lock on.
 	PassedOn
+	// Called: the roll was called, so whoever stood in the queue does no longer, and should look.
+	Called
 )
 
 // Passed is what somebody hears whom a lock was passed on to.
@@ -204,7 +206,7 @@ type Store interface {
 	//
 	// A lock that is free, though others stand in the queue and nobody has left it free of late, was given to one who let the keys run out: one who was
 	// stopped, perhaps, and nobody knows who else is. So if a Claim with Call takes such a lock, the roll is called: all places are removed, and
-	// each Owner is told to look, at once or within 100ms. Those who live claim again, by Return. The same goes for a Claim with Call of one
+	// each Owner is told (Called) to look, at once or within 100ms. Those who live claim again, by Return. The same goes for a Claim with Call of one
 	// who stood in the queue before, and too far behind to watch a holder that does not pass the lock on; it stands in the queue then.
 	OpenQueue(id string, denied func(error))
 

@@ -254,7 +254,7 @@ func (s *storeTest) queueRollCall() {
 		s.Fatalf("the claim is answered by %+v", op.Answer)
 	}
 	for i, w := range all[:3] {
-		w.word(store.Look)
+		w.word(store.Called)
 		if standing(w) {
 			s.Errorf("number %d still stands in the queue", i)
 		}
