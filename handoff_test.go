@@ -392,6 +392,48 @@ func TestAKeyThatIsReadAsTheWaitersOwnIsTheLock(t *testing.T) {
 	})
 }
 
+// One whose request has no answer in time stands where it stood when it asks again.
+func TestAClaimWithoutAnAnswerCostsNoRank(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		option := ctxlock.LockerOption{KeyMajority: 1, KeyValidity: 30 * time.Second, TryNextAfter: time.Second}
+		var silent, asked atomic.Bool
+		link := &wire{Store: server.Store()}
+		link.claim = func(ctx context.Context, ops []store.Op) bool {
+			if !silent.Load() {
+				return false
+			}
+			asked.Store(true)
+			<-ctx.Done()
+			unanswered(ops)
+			return true
+		}
+		here, there, third := onMemory(t, link, option), onMemory(t, server.Store(), option), onMemory(t, server.Store(), option)
+		_, release, err := third.WithContext(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, second := waits(t, here, "x"), waits(t, there, "x")
+		silent.Store(true)
+		link.tell(store.Event{Key: "valkeylock:0:x", Word: store.Look})
+		time.Sleep(1500 * time.Millisecond)
+		silent.Store(false)
+		if time.Sleep(3 * time.Second); !asked.Load() {
+			t.Fatal("it proves nothing")
+		}
+		release()
+		select {
+		case one := <-first:
+			_ = one.lock.Release(t.Context())
+			_ = (<-second).lock.Release(t.Context())
+		case other := <-second:
+			t.Error("the second was served first")
+			_ = other.lock.Release(t.Context())
+			_ = (<-first).lock.Release(t.Context())
+		}
+	})
+}
+
 // Whoever hears that the roll is called looks when it was told to, lest all do at once; and whoever hears that others are to have their turn, at
 // once, since it has to see when that is over.
 func TestThoseWhomTheRollCallsLookWhenTheyWereToldTo(t *testing.T) {

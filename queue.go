@@ -188,6 +188,9 @@ func (s *speaker) claimPlace(ctx context.Context) (*holding, setback, error) {
 		}
 		return l, back, nil
 	case !standing:
+		if back.queueErr != nil && back.queueErr != errTooLate && !back.unacknowledged() {
+			s.rank = p.rank // it has had no chance
+		}
 		s.leaveQueue()
 	}
 	return nil, back, nil
@@ -264,7 +267,8 @@ func (s *speaker) openPlace(ctx context.Context) error {
 	}
 	// Where the lock goes from hand to hand, its key lives for so long that the first look comes in time.
 	timed := !k.contendedWithin(s.name, min(contendedFor, l.validity/4))
-	s.place = &place{l: l, ops: make([]store.Op, max(1, k.queuedKeys())), told: never, timed: timed, calls: true}
+	s.place = &place{l: l, ops: make([]store.Op, max(1, k.queuedKeys())), told: never, timed: timed, calls: true, rank: s.rank}
+	s.rank = 0
 	l.queueing.note = k.noteContention(s.name)
 	l.unanswered = 0
 	k.link(l)

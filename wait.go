@@ -82,6 +82,7 @@ func (k *locker) lastWord(ctx context.Context, name string, last error) error {
 type speaker struct {
 	*waiter
 	place    *place // in the queue on the server, or nil
+	rank     int64  // where the last place stood, if that was given up for want of an answer; else zero
 	heirUsed bool   // the waiter's holding has stood in the queue
 	k        *locker
 	name     string
