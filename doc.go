@@ -7,16 +7,24 @@
 //	defer cancel()
 //	return pay(ctx) // ctx ends before another can hold "invoice/4711": see Guarantee
 //
-// The context that a lock is held as ends, with the reason as its cause, before another can hold the lock, but for what the
-// Guarantee below excludes. It ends when
-// cancel is called, when the lock is lost, when the Locker is closed, and when the caller's own context ends. While it lives, the
-// lock is extended in the background.
+// The context that a lock is held as ends, with the reason as its cause, before another can hold the
+// lock, but for what the Guarantee below excludes. It ends when cancel is called, when the lock is
+// lost, when the Locker is closed, and when the caller's own context ends. While it lives, the lock
+// is extended in the background.
 //
 // # Guarantee
 //
-// Unless a lock is taken by force, two contexts for one name are never alive at once while a majority of the keys' nodes keep
-// their data, monotonic clocks run at rates that differ by less than the margin (5 % of KeyValidity and 5 ms), and no process is
-// stopped for longer than the margin between checking its context and acting.
+// Unless a lock is taken by force, two contexts for one name are never alive at once, as long as
+//
+//   - a majority of the nodes that have the lock's keys keep their data (where there are several
+//     nodes, one that lost its data must also not count for a validity: see
+//     RedlockOption.DelayedRestart),
+//   - all who share the lock have the same KeyPrefix and KeyMajority,
+//   - monotonic clocks run at rates that differ by less than the margin, which is 5 % of KeyValidity
+//     plus 5 ms, and
+//   - no process is stopped for longer than the margin between checking its context and acting.
+//
+// README says what that excludes.
 //
 // Where that is not enough, because a process may be stopped or a server may lose what it has acknowledged, the resource that
 // the lock guards has to check who writes to it, by the fencing token of the lock: see Lock.Token and package fence.
