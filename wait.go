@@ -140,9 +140,11 @@ func (s *speaker) sleepAndTry(ctx context.Context) (*holding, error) {
 
 // failed notes what an attempt failed with, and gives the error that the wait ends with, or errAgain.
 func (s *speaker) failed(ctx context.Context, err error) error {
-	if ctx.Err() == nil || s.last == nil { // else it was cut short, and the one before it says more
+	if cut := ctx.Err() != nil; !cut || s.last == nil { // else it was cut short, and the one before it says more
 		s.last = err
-		s.note(err)
+		if !cut { // that it was concerns nobody else
+			s.note(err)
+		}
 	}
 	if !s.k.worthWaiting(ctx, err) || !s.goOn(s.last) {
 		return s.lastWord(ctx)
