@@ -49,7 +49,7 @@ func (k *locker) upkeep() {
 		if len(k.agenda) > 0 {
 			next = min(next, k.agenda[0].due)
 		}
-		next = min(k.dueSweeps(now, next), k.dueNotes(now))
+		next = min(k.dueSweeps(now, next), k.dueNotes(now), k.forgetSwept(now))
 		k.wakeAt = next
 		for _, batch := range batches(k.store, targets) {
 			k.spawnLocked(func() { k.extend(batch) })

@@ -59,7 +59,7 @@ func (k *locker) leave(name string, ops []store.Op, until time.Duration) {
 	k.kickLocked()
 }
 
-// isRemains tells whether an owner value is that of a leftover. Under k.mu.
+// isRemains tells whether an owner value is that of a leftover, or was a moment ago. Under k.mu.
 func (k *locker) isRemains(owner string) bool { return k.remains[owner] > 0 }
 
 // forget takes a leftover out of the books. Under k.mu.
@@ -69,7 +69,39 @@ func (k *locker) forget(rest *leftover) {
 	if rest.place != offAgenda {
 		heap.Remove(&k.sweepQueue, rest.place)
 	}
-	owner := rest.ops[0].Owner
+	k.notRemains(rest.ops[0].Owner)
+}
+
+// sweptOwner is an owner value of a leftover that is gone. Answers that were on their way by then may
+// still tell of it, and what they tell of is nobody's.
+type sweptOwner struct {
+	owner string
+	until time.Duration
+}
+
+// stillToldOf keeps an owner value among the remains for as long as an attempt may take. Under k.mu.
+func (k *locker) stillToldOf(owner string) {
+	k.remains[owner]++
+	k.sweptOwners = append(k.sweptOwners, sweptOwner{owner, k.now() + k.patience.now()})
+}
+
+// forgetSwept takes owner values of which no answer tells any more out of the books, and tells when
+// that is of the next. Under k.mu.
+func (k *locker) forgetSwept(now time.Duration) (next time.Duration) {
+	n := 0
+	for n < len(k.sweptOwners) && k.sweptOwners[n].until <= now {
+		k.notRemains(k.sweptOwners[n].owner)
+		n++
+	}
+	if k.sweptOwners = k.sweptOwners[n:]; len(k.sweptOwners) == 0 {
+		k.sweptOwners = nil
+		return never
+	}
+	return k.sweptOwners[0].until
+}
+
+// notRemains counts an owner value once less among the remains. Under k.mu.
+func (k *locker) notRemains(owner string) {
 	if k.remains[owner]--; k.remains[owner] == 0 {
 		delete(k.remains, owner)
 	}
@@ -143,6 +175,7 @@ func (k *locker) sweep(lane *laneSweep) {
 // swept books the answers to one sweep of a leftover. Under k.mu.
 func (k *locker) swept(rest *leftover, answers []store.Op) {
 	if len(unconfirmed(answers)) == 0 && (!rest.late || rest.stream != 0 && rest.stream == streamOf(answers)) {
+		k.stillToldOf(rest.ops[0].Owner)
 		k.forget(rest)
 		if c := k.contention[rest.name]; c != nil {
 			c.swept = k.now()
@@ -197,7 +230,7 @@ func (q *sweepQueue) Pop() any {
 	return rest
 }
 
-// sweepName sweeps the leftovers of one name now, and reports whether all of that was confirmed in time.
+// sweepName sweeps the leftovers of one name now, waits for what is being given back, and reports whether all of that was confirmed in time.
 func (k *locker) sweepName(ctx context.Context, name string) bool {
 	ctx, cancel := context.WithTimeout(ctx, k.patience.now())
 	defer cancel()
@@ -209,9 +242,15 @@ func (k *locker) sweepName(ctx context.Context, name string) bool {
 			ops = append(ops, rest.ops...)
 		}
 	}
+	var under []*giveBack
+	for g := range k.givenBack {
+		if g.name == name {
+			under = append(under, g)
+		}
+	}
 	k.mu.Unlock()
 	k.onLanes(ops, func(ops []store.Op) { k.clean(ctx, ops) })
-	return len(unconfirmed(ops)) == 0
+	return len(unconfirmed(ops)) == 0 && awaitAll(ctx, under)
 }
 
 // letGo releases keys of any lanes, all lanes at once, and returns when each has its answer or ctx has ended.

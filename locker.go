@@ -159,11 +159,14 @@ type locker struct {
 	// sweepQueue has those of them that are not being swept, and sweeps, by lane, those that are to be.
 	sweepQueue sweepQueue
 	sweeps     map[int]*laneSweep
-	remains    map[string]int   // owner values that leftovers have, with how many have each
-	wakeAt     time.Duration    // when upkeep looks at the agenda next
-	notes      map[string]*note // by name: what stands on lists of who waits
-	noting     bool             // writeNotes runs
-	notesDue   time.Duration    // when to look whether there is something to note
+	remains    map[string]int // owner values that leftovers have, or had a moment ago, with how many
+	givenBack  map[*giveBack]struct{}
+	// sweptOwners are those that had, the one that is over first in front.
+	sweptOwners []sweptOwner
+	wakeAt      time.Duration    // when upkeep looks at the agenda next
+	notes       map[string]*note // by name: what stands on lists of who waits
+	noting      bool             // writeNotes runs
+	notesDue    time.Duration    // when to look whether there is something to note
 }
 
 func newLocker(s store.Store, option LockerOption, c Contention, d drift) *locker {
@@ -182,6 +185,7 @@ func newLocker(s store.Store, option LockerOption, c Contention, d drift) *locke
 		lines:     make(map[string]*line),
 		leftovers: make(map[*leftover]struct{}),
 		remains:   make(map[string]int),
+		givenBack: make(map[*giveBack]struct{}),
 		sweeps:    make(map[int]*laneSweep),
 		notes:     make(map[string]*note),
 		notesDue:  never,

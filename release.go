@@ -3,7 +3,6 @@ package ctxlock
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/ctxlock/ctxlock/store"
@@ -15,26 +14,60 @@ func (l *holding) cancel() { _ = l.release() }
 // cancelAll gives back locks that will not be handed out, all at once. It returns when that is done, or at the latest when ctx ends
 // or the servers take longer than usual; then it goes on in the background.
 func (k *locker) cancelAll(ctx context.Context, locks []*holding) {
-	done := make(chan struct{})
-	var calls sync.WaitGroup
+	var under []*giveBack
 	for _, l := range locks {
 		l.finish(ErrReleased)
-		calls.Add(1)
-		if !k.spawn(func() { defer calls.Done(); l.cancel() }) {
-			calls.Done() // Close does it
+		if g := k.giveBack(l); g != nil { // else Close does it
+			under = append(under, g)
 		}
 	}
-	go func() {
-		calls.Wait()
-		close(done)
-	}()
-	timer := time.NewTimer(max(leastGrace, k.patience.trips(4)))
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-	case <-ctx.Done():
+	ctx, cancel := context.WithTimeout(ctx, max(leastGrace, k.patience.trips(4)))
+	defer cancel()
+	awaitAll(ctx, under)
+}
+
+// giveBack is a lock that was not handed out, while it is given back. Until that is done, it is among
+// the own remains: no caller has it.
+type giveBack struct {
+	name string
+	done chan struct{} // closed when it is
+}
+
+// giveBack begins to give a lock back in the background. It gives nil once the locker is closed.
+func (k *locker) giveBack(l *holding) *giveBack {
+	g := &giveBack{l.name, make(chan struct{})}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.spawnLocked(func() { l.cancel(); k.gaveBack(g, l.owner) }) {
+		return nil
 	}
+	k.givenBack[g] = struct{}{}
+	k.remains[l.owner]++
+	return g
+}
+
+// gaveBack books that a lock was given back.
+func (k *locker) gaveBack(g *giveBack, owner string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.givenBack, g)
+	k.stillToldOf(owner)
+	k.notRemains(owner)
+	k.kickLocked()
+	close(g.done)
+}
+
+// awaitAll waits until all of some locks were given back, and reports whether they were before ctx
+// ended.
+func awaitAll(ctx context.Context, all []*giveBack) bool {
+	for _, g := range all {
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // alreadyDone is closed.
