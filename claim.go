@@ -358,7 +358,7 @@ func (k *locker) begin(l *holding, sent time.Duration) {
 	k.patience.learn(now - sent)
 	l.lastErr = nil
 	delete(k.refusals, l.name)
-	l.state = held
+	l.state, l.granted = held, now
 	k.oust(l)
 	l.handEnds = sent + k.drift.windowOf(l.validity)
 	l.believe()

@@ -165,8 +165,11 @@ func (k *locker) clean(ctx context.Context, ops []store.Op) {
 		return
 	}
 	found := pick(ops, forced)
-	k.store.Read(ctx, found)
-	k.overwritten(found)
+	for again := true; again; {
+		sent := k.now()
+		k.store.Read(ctx, found)
+		again = k.overwritten(found, sent)
+	}
 	for j, i := range forced {
 		if ops[i].Answer = found[j].Answer; ops[i].Mine() {
 			release = append(release, i)
@@ -179,10 +182,18 @@ func (k *locker) clean(ctx context.Context, ops []store.Op) {
 	}
 }
 
-// overwritten ends the locks whose keys were found to have been taken by claims that failed.
-func (k *locker) overwritten(found []store.Op) {
+// overwritten ends the locks whose keys were found, by a request that was sent then, to have been
+// taken by claims that failed. again tells that the answer may be from before a lock that was granted
+// since, and that nothing was done.
+func (k *locker) overwritten(found []store.Op, sent time.Duration) (again bool) {
 	var losses []loss
 	k.mu.Lock()
+	for i := range found {
+		if found[i].Mine() && k.grantedSince(&found[i], sent) {
+			k.mu.Unlock()
+			return true
+		}
+	}
 	for i := range found {
 		if found[i].Mine() {
 			losses = append(losses, k.bookOverwritten(&found[i])...)
@@ -194,6 +205,22 @@ func (k *locker) overwritten(found []store.Op) {
 		ops, until := loss.l.lostOps()
 		k.leave(loss.l.name, ops, until)
 	}
+	return false
+}
+
+// grantedSince tells whether a lock with this key is held whose grant was not known yet at a moment.
+// Under k.mu.
+func (k *locker) grantedSince(op *store.Op, moment time.Duration) bool {
+	name, _, _, ok := parseKey(k.prefix, op.Key, k.keys())
+	if !ok {
+		return false
+	}
+	for l := k.locks[name]; l != nil; l = l.next {
+		if l.state == held && l.granted >= moment {
+			return true
+		}
+	}
+	return false
 }
 
 // bookOverwritten books one key. Under k.mu.

@@ -59,6 +59,7 @@ type holding struct {
 	// openPlace); before that, it is its creator's alone.
 	state      state
 	validity   time.Duration // how long an extension lets the keys live
+	granted    time.Duration // when it was known to be held
 	mayLive    time.Duration // by then its keys have run out, whatever came of the requests
 	keepers    int32         // how many want it extended in the background
 	renewing   bool          // the round that is under way extends; else it only looks

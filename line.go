@@ -268,6 +268,7 @@ func (l *holding) inherit(from *holding) {
 	}
 	k.took(l.queueing.note)
 	l.handed, l.handEnds = from.handed+1, from.handEnds
+	l.granted = from.granted
 	l.due = from.due
 	from.stopTimer()
 	k.unlink(from)

@@ -66,3 +66,14 @@ func TestTryMeetsNobodyButWhatItCancelled(t *testing.T) {
 		}
 	}
 }
+
+func TestNothingIsLostToAForceThatWasCancelled(t *testing.T) {
+	forces := func(l ctxlock.Locker) []taking {
+		return []taking{l.TryWithContext, l.ForceWithContext, tokened(l)}
+	}
+	for seed := range uint64(4) {
+		for _, err := range alone(t, forces, faulty.Config{Seed: seed, DelayReply: 0.3, MaxDelay: 20 * time.Millisecond}) {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+	}
+}

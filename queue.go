@@ -684,7 +684,7 @@ func (p *place) believe(until time.Duration, passed *store.Passed) {
 		time.AfterFunc(leastGrace, func() { cancel(errNoAnswer) })
 	}
 	l.lastErr = nil
-	l.state = held
+	l.state, l.granted = held, now
 	k.oust(l)
 	l.believe()
 	l.due = now + min(glance, l.interval())
