@@ -71,8 +71,8 @@ func (l *holding) endOusted() {
 	l.ousted = nil
 }
 
-// confirm looks at the keys again of a claim that has its majority, but was overtaken, or has met
-// one of valkeylock's that may be about to go. For that it looks several times.
+// confirm looks at the keys again of a claim that has its majority, but was overtaken. Where
+// valkeylock, which may be about to go, has one of the keys, it claims that again, several times.
 func (l *holding) confirm() {
 	k := l.k
 	until := k.now() + max(leastGrace, k.patience.trips(4))
@@ -82,20 +82,80 @@ func (l *holding) confirm() {
 			return
 		}
 		sleepFor(l, pause)
-		ops := make([]store.Op, len(l.keys))
-		for i := range ops {
-			ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
-		}
 		asked, cancel := context.WithTimeoutCause(l, k.patience.now(), errNoAnswer)
 		sent := k.now()
-		read := func(ops []store.Op) { k.store.Read(asked, ops) }
-		k.onMajority(ops, majorityRequest{send: read, decided: k.agreed})
+		book := l.lookAgain
+		if times == 0 {
+			book = l.claimAgain
+		}
+		clash := book(asked, sent) // locks k.mu
 		cancel()
-		k.mu.Lock()
-		l.bookConfirmation(sent, ops)
+		if clash != nil {
+			k.refuseClash(l, clash)
+			return
+		}
 		k.judgeConfirmed(l, sent, times, k.now() >= until)
 		k.mu.Unlock()
 	}
+}
+
+// lookAgain reads all keys, and books what it finds. Locks k.mu.
+func (l *holding) lookAgain(asked context.Context, sent time.Duration) (clash *MajorityError) {
+	k := l.k
+	ops := make([]store.Op, len(l.keys))
+	for i := range ops {
+		ops[i] = store.Op{Key: l.keys[i].name, Owner: l.owner}
+	}
+	read := func(ops []store.Op) { k.store.Read(asked, ops) }
+	k.onMajority(ops, majorityRequest{send: read, decided: k.agreed})
+	k.mu.Lock()
+	l.bookConfirmation(sent, ops)
+	return l.clashIn(ops)
+}
+
+// claimAgain claims the keys that bar the claim, and books the answers. Locks k.mu.
+func (l *holding) claimAgain(asked context.Context, sent time.Duration) (clash *MajorityError) {
+	k := l.k
+	k.mu.Lock()
+	indexes := l.bars()
+	ops := pick(l.ops, indexes)
+	k.mu.Unlock()
+	for j := range ops {
+		ops[j].Answer = store.Answer{}
+	}
+	k.onLanes(ops, func(ops []store.Op) { k.store.Claim(asked, ops) })
+	k.mu.Lock()
+	for j, i := range indexes {
+		l.bookAgain(i, sent, &ops[j])
+	}
+	return l.clashIn(ops)
+}
+
+// bookAgain books the answer to another claim of key i. Under k.mu.
+func (l *holding) bookAgain(i int, sent time.Duration, op *store.Op) {
+	key := &l.keys[i]
+	key.late = key.late || op.Unknown
+	l.ops[i].Answer = op.Answer
+	if key.late { // an earlier claim may still come
+		l.ops[i].Unknown, l.ops[i].Stream = true, 0
+	}
+	if l.state != claiming {
+		return
+	}
+	l.book(i, sent, op)
+	if op.Mine() {
+		l.token = max(l.token, op.Token)
+	}
+}
+
+// clashIn is another majority that was met; nil if none was. Under k.mu.
+func (l *holding) clashIn(ops []store.Op) *MajorityError {
+	for i := range ops {
+		if l.state == claiming && ops[i].Err == nil && l.k.clashes(ops[i].Holder) {
+			return l.k.clash(l.name, ops[i].Holder)
+		}
+	}
+	return nil
 }
 
 // unsure tells whether a look is needed, and how often the claim was overtaken: the look answers for

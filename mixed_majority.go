@@ -8,7 +8,8 @@ package ctxlock
 //
 // But a valkeylock that is just claiming, with the same majority, has one of these keys, too, and
 // fails at the next, which is ours. If both gave up each time, neither would get the lock. So a claim
-// that has its majority keeps it for a moment, and looks whether the other goes.
+// that has its majority keeps it for a moment, and claims that key again: if the other goes, it must
+// not be left free, or those whose only key it is would get in.
 
 // clashes tells whether an owner value is that of a locker with another majority.
 func (k *locker) clashes(owner string) bool {
@@ -39,15 +40,20 @@ func (k *locker) refuseClash(l *holding, clash *MajorityError) {
 	k.leave(l.name, ops, until)
 }
 
-// barred tells whether valkeylock has one of the keys that it would not do without. Under k.mu.
-func (l *holding) barred() bool {
+// barred tells whether there is a key without which others would not be kept out. Under k.mu.
+func (l *holding) barred() bool { return len(l.bars()) > 0 }
+
+// bars are the keys that valkeylock would not do without, and that it has, or has just given back: one
+// that is free may be taken by those who need no other. Under k.mu.
+func (l *holding) bars() (indexes []int) {
 	if l.k.names != nil { // it knows of no such nodes
-		return false
+		return nil
 	}
 	for i := range l.k.majority {
-		if l.keys[i].standing == taken && ofPeer(l.ops[i].Holder) {
-			return true
+		standing := l.keys[i].standing
+		if standing == gone || standing == taken && ofPeer(l.ops[i].Holder) {
+			indexes = append(indexes, i)
 		}
 	}
-	return false
+	return indexes
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ctxlock/ctxlock"
 	"github.com/ctxlock/ctxlock/memlock"
+	"github.com/ctxlock/ctxlock/store"
 )
 
 // The same on the store in memory, and where the answer that tells of it comes last.
@@ -106,6 +107,72 @@ func TestValkeylockWithAnotherMajority(t *testing.T) {
 			}
 		})
 	}
+}
+
+// firstClaim is a store that does something when its first claim has been answered.
+type firstClaim struct {
+	store.Store
+	then func()
+}
+
+func (f *firstClaim) Claim(ctx context.Context, ops []store.Op) {
+	f.Store.Claim(ctx, ops)
+	if then := f.then; then != nil {
+		f.then = nil
+		then()
+	}
+}
+
+// valkeylock gives the first key back just after a claim has met it. Without that key no majority
+// keeps out those whose only key it is.
+func TestKeyThatValkeylockGivesBackMeanwhile(t *testing.T) {
+	const first, value = "valkeylock:0:wanted", "a value of 24 bytes ...."
+	older := owned(t, 1)
+	for _, next := range []string{"", older} {
+		synctest.Test(t, func(t *testing.T) {
+			server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+			server.Set(first, value, time.Minute)
+			claims := &firstClaim{Store: server.Store(), then: func() {
+				if server.Delete(first); next != "" {
+					server.Set(first, next, time.Minute)
+				}
+			}}
+			l, err := ctxlock.NewLockerOnStore(claims, ctxlock.LockerOption{KeyMajority: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			_, lock, err := l.Acquire(t.Context(), "wanted", ctxlock.AcquireOption{Mode: ctxlock.Try})
+			if has, _ := server.Get(first); err == nil && has != lock.Value() {
+				t.Errorf("the lock is held, and its first key has %q", has)
+			}
+			var clash *ctxlock.MajorityError
+			if next == "" && err != nil || next != "" && !errors.As(err, &clash) {
+				t.Errorf("the first key has %q: %v", next, err)
+			}
+			_ = lock.Release(t.Context())
+			time.Sleep(time.Second)
+			server.Delete(first)
+			if keys := server.Keys(); len(keys) > 0 {
+				t.Errorf("%q are left", keys)
+			}
+		})
+	}
+}
+
+// owned is the value of a key that a locker with some majority has.
+func owned(t *testing.T, majority int32) (value string) {
+	t.Helper()
+	server := memlock.NewServer(memlock.ServerOption{})
+	l := inMemory(t, server, majority)
+	defer l.Close()
+	_, release, err := l.TryWithContext(t.Context(), "wanted")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	value, _ = server.Get("valkeylock:0:wanted")
+	return value
 }
 
 // causeOfLoss is what ended a lock's context.
