@@ -62,13 +62,19 @@ func (b *setback) unacknowledged() bool {
 	return b.key == "" && errors.As(b.err, &missing)
 }
 
-// claimClean makes one attempt, and another one if all that was in its way were, or may have been, remains of our own: the lock is free
-// then, and saying anything else would be wrong.
+// claimClean makes one attempt, and others while all that was in its way were, or may have been, remains of our own: the lock is free
+// then, and saying anything else would be wrong. Other callers here may give up claims all the time, so there is more than one, for as long as an
+// attempt may take.
 func (k *locker) claimClean(ctx context.Context, name string, how manner) (*holding, setback) {
 	began := k.now()
+	until := began + k.patience.now()
 	l, back := k.claim(ctx, name, how)
-	if l == nil && k.cleared(ctx, name, back, began) {
-		return k.claim(ctx, name, how)
+	if l != nil || !k.cleared(ctx, name, back, began) {
+		return l, back
+	}
+	l, back = k.claim(ctx, name, how)
+	for l == nil && back.remains && k.now() < until && k.sweepName(ctx, name) {
+		l, back = k.claim(ctx, name, how)
 	}
 	return l, back
 }

@@ -261,3 +261,52 @@ func TestErrorsOfOnesOwnAreNotThoseOfTheLine(t *testing.T) {
 		})
 	}
 }
+
+// A try meets what one caller of its Locker has left, and then what another has.
+func TestTryMeetsRemainsAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+		tap := &remaining{Store: server.Store(), left: 4}
+		l, err := ctxlock.NewLockerOnStore(tap, ctxlock.LockerOption{KeyMajority: 1, KeyValidity: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		tap.giveUp = func() {
+			ctx, stop := context.WithCancel(t.Context())
+			tap.after = stop
+			_, release, err := l.TryWithContext(ctx, "name")
+			if release(); !errors.Is(err, context.Canceled) {
+				t.Errorf("given up: %v", err)
+			}
+		}
+		_, release, err := l.TryWithContext(t.Context(), "name")
+		if err != nil {
+			t.Error(err)
+		}
+		release()
+	})
+}
+
+// remaining is a store on which, before a claim, another caller's is carried out and given up.
+type remaining struct {
+	store.Store
+	left   int
+	giveUp func()
+	after  func() // ends the other caller's context
+}
+
+func (r *remaining) Claim(ctx context.Context, ops []store.Op) {
+	switch after := r.after; {
+	case after != nil:
+		r.Store.Claim(ctx, ops)
+		r.after = nil
+		after()
+		ops[0].Answer = store.Answer{Err: context.Canceled, Unknown: true}
+		return
+	case r.left > 0:
+		r.left--
+		r.giveUp()
+	}
+	r.Store.Claim(ctx, ops)
+}
