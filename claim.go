@@ -46,6 +46,8 @@ type setback struct {
 	armed time.Duration
 	// remains tells that an own attempt's remains are in the way.
 	remains bool
+	// vanished tells that the keys were ours, and then nobody's: another call here has taken the lock from this one, and given it back.
+	vanished bool
 	// split tells that some keys were ours.
 	split bool
 	// clash is another majority that was met; nil if none was.
@@ -73,7 +75,7 @@ func (k *locker) claimClean(ctx context.Context, name string, how manner) (*hold
 		return l, back
 	}
 	l, back = k.claim(ctx, name, how)
-	for l == nil && back.remains && k.now() < until && k.sweepName(ctx, name) {
+	for l == nil && k.now() < until && (back.vanished || back.remains && k.sweepName(ctx, name)) {
 		l, back = k.claim(ctx, name, how)
 	}
 	return l, back
@@ -81,7 +83,7 @@ func (k *locker) claimClean(ctx context.Context, name string, how manner) (*hold
 
 // cleared tells whether all that a claim has met was the own, and is gone now.
 func (k *locker) cleared(ctx context.Context, name string, back setback, began time.Duration) bool {
-	return back.remains && k.sweepName(ctx, name) || k.sweptSince(name, back, began)
+	return back.vanished || back.remains && k.sweepName(ctx, name) || k.sweptSince(name, back, began)
 }
 
 // sweptSince tells whether what a claim has met may be a place in the queue that was given up and is gone: a lock is passed on to such a place
@@ -434,6 +436,7 @@ func (k *locker) appraise(ended error, l *holding, ops []store.Op) setback {
 		}
 	}
 	back.err = k.explain(ended, l, back, fault, ops)
+	back.vanished = l.overtaken > 0 && errors.Is(back.err, errVanished)
 	return back
 }
 

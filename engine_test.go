@@ -310,3 +310,29 @@ func (r *remaining) Claim(ctx context.Context, ops []store.Op) {
 	}
 	r.Store.Claim(ctx, ops)
 }
+
+// A claim is granted, and before it knows, another call of its Locker takes the lock and gives it back.
+func TestLockThatIsTakenByForceAndGivenBackMeanwhile(t *testing.T) {
+	for _, mode := range []ctxlock.Mode{ctxlock.Try, ctxlock.Force} {
+		synctest.Test(t, func(t *testing.T) {
+			server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
+			claims := &firstClaim{Store: server.Store()}
+			l, err := ctxlock.NewLockerOnStore(claims, ctxlock.LockerOption{KeyMajority: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			claims.then = func() {
+				_, release, err := l.ForceWithContext(t.Context(), "name")
+				if release(); err != nil {
+					t.Error(err)
+				}
+			}
+			_, lock, err := l.Acquire(t.Context(), "name", ctxlock.AcquireOption{Mode: mode})
+			if err != nil {
+				t.Errorf("mode %d: %v", mode, err)
+			}
+			_ = lock.Release(t.Context())
+		})
+	}
+}
