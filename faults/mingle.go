@@ -208,7 +208,8 @@ func (m *mingler) rightly(c call, err error) bool {
 	if c.ctx.Err() != nil && errors.Is(err, c.ctx.Err()) || m.lenient {
 		return true
 	}
-	return c.option.Mode == ctxlock.Try && errors.Is(err, ctxlock.ErrNotLocked)
+	// Of two forced claims at once one may fail.
+	return c.option.Mode != ctxlock.Wait && errors.Is(err, ctxlock.ErrNotLocked)
 }
 
 // finish takes a lock, does something with it, and gives it back.
