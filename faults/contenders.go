@@ -14,7 +14,7 @@ func everybody() []Contender {
 }
 
 // extras are contenders that have no column of their own. Tests add some.
-var extras = []Contender{oursWith(2), oursWith(3)}
+var extras = []Contender{oursWith(2), oursWith(3), valkeylocksAsking()}
 
 // find gives the contender of that name.
 func find(library string) (Contender, error) {

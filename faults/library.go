@@ -6,5 +6,7 @@ const (
 	oursTwiceLibrary  = "ctxlock, majority 2"
 	oursThriceLibrary = "ctxlock, majority 3"
 	valkeylockLibrary = "valkeylock"
-	etcdLibrary       = "etcd"
+	// askingLibrary is valkeylock whose waiters ask again now and then.
+	askingLibrary = "valkeylock, asking again"
+	etcdLibrary   = "etcd"
 )
