@@ -25,12 +25,15 @@ type unheard struct {
 	words chan store.Event
 	force atomic.Bool // the lock is to be taken by force when the place has been answered
 	taken chan *ctxlock.Lock
+
+	read  func([]store.Op) // as the wire's; set before there is one
+	claim func(context.Context, []store.Op) bool
 }
 
 // passUnheard has the lock passed on to a wait on some terms.
 func passUnheard(t *testing.T, u *unheard, option ctxlock.AcquireOption) (waiter <-chan had) {
 	server := memlock.NewServer(memlock.ServerOption{Latency: time.Millisecond})
-	u.t, u.link = t, &wire{Store: server.Store()}
+	u.t, u.link = t, &wire{Store: server.Store(), read: u.read, claim: u.claim}
 	u.words, u.taken = make(chan store.Event, 10), make(chan *ctxlock.Lock, 1)
 	u.link.lose = func(event store.Event) bool {
 		if event.Word == store.PassedOn {
@@ -100,13 +103,12 @@ func TestForceBesideAPlaceThatReadsItsKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var u unheard
 		var once sync.Once
-		waiter := passUnheard(t, &u, ctxlock.AcquireOption{})
-		u.link.read = func(ops []store.Op) {
+		u.read = func(ops []store.Op) {
 			if ops[0].Queue != "" && ops[0].Mine() {
 				once.Do(u.takeByForce)
 			}
 		}
-		u.keepsIt(waiter)
+		u.keepsIt(passUnheard(t, &u, ctxlock.AcquireOption{}))
 	})
 }
 
@@ -114,15 +116,14 @@ func TestForceBesideAPlaceThatClaims(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var u unheard
 		var once sync.Once
-		waiter := passUnheard(t, &u, ctxlock.AcquireOption{Fencing: true}) // which takes a claim
-		u.link.claim = func(ctx context.Context, ops []store.Op) bool {
+		u.claim = func(ctx context.Context, ops []store.Op) bool {
 			u.link.Store.Claim(ctx, ops)
 			if ops[0].Queue != "" && ops[0].Mine() {
 				once.Do(func() { u.force.Store(true) })
 			}
 			return true
 		}
-		u.keepsIt(waiter)
+		u.keepsIt(passUnheard(t, &u, ctxlock.AcquireOption{Fencing: true})) // which takes a claim
 	})
 }
 
