@@ -22,8 +22,9 @@ import (
 
 // oustedHolder is one of those whose lock was taken from within.
 type oustedHolder struct {
-	l    *holding
-	next *oustedHolder
+	l     *holding
+	ended <-chan struct{} // closed when somebody else has ended it; nil if that is to be done
+	next  *oustedHolder
 }
 
 // outlive has the keys of a claim that takes the lock live no shorter than those of its holders here
@@ -46,6 +47,7 @@ func (k *locker) outlive(l *holding) {
 // is lost: taken by force, by this claim or by one that nobody has heard of, or deleted. Under k.mu;
 // endOusted is to be called before the lock is handed out.
 func (k *locker) oust(l *holding) {
+	k.awaitEnding(l)
 	for other := k.locks[l.name]; other != nil; {
 		next := other.next
 		if other != l {
@@ -56,16 +58,30 @@ func (k *locker) oust(l *holding) {
 				l.wakes = l.wakes || other.wakes // waiters who rely on the wake key rely on the successor
 				other.stopTimer()
 				k.retire(other)
-				l.ousted = &oustedHolder{other, l.ousted}
+				l.ousted = &oustedHolder{l: other, next: l.ousted}
 			}
 		}
 		other = next
 	}
 }
 
-// endOusted ends the contexts of those whom the claim has ousted. Not under k.mu.
+// awaitEnding has a lock whose grant is known wait for those of its name that were found to be lost
+// just before, and whose contexts are about to end. Under k.mu.
+func (k *locker) awaitEnding(l *holding) {
+	for other, ended := range k.ending {
+		if other.name == l.name {
+			l.ousted = &oustedHolder{l: other, ended: ended, next: l.ousted}
+		}
+	}
+}
+
+// endOusted ends the contexts of those whom the claim has ousted, or waits for that. Not under k.mu.
 func (l *holding) endOusted() {
 	for o := l.ousted; o != nil; o = o.next {
+		if o.ended != nil {
+			<-o.ended
+			continue
+		}
 		o.l.lost(&LostError{Name: l.name, Reason: Taken})
 	}
 	l.ousted = nil

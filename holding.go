@@ -333,13 +333,17 @@ func (l *holding) lost(cause *LostError) {
 	l.heard().loss = cause // before anybody can ask
 	l.k.mu.Unlock()
 	l.finish(cause)
-	if context.Cause(l.Context) != cause {
-		return // it had ended before, and was only not given back
-	}
+	first := context.Cause(l.Context) == cause // else it had ended before, and was only not given back
 	l.k.mu.Lock()
 	defer l.k.mu.Unlock()
-	l.audience.told = true
-	l.tell(cause)
+	if ended := l.k.ending[l]; ended != nil {
+		close(ended)
+		delete(l.k.ending, l)
+	}
+	if first {
+		l.audience.told = true
+		l.tell(cause)
+	}
 }
 
 // expired is the cause of a lock that could not be extended in time. Under k.mu.
@@ -422,6 +426,9 @@ func (k *locker) retire(l *holding) {
 	wasHeld := l.state == held
 	k.unlink(l)
 	delete(k.places, l.owner)
+	if wasHeld && l.Context.Err() == nil {
+		k.ending[l] = make(chan struct{}) // until lost has ended its context
+	}
 	if wasHeld {
 		k.callNext(l.name)
 	}

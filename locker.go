@@ -146,9 +146,10 @@ type locker struct {
 	// mu guards what follows, and the fields of locks and lines that say so. Nothing blocks and nobody else's code runs under it.
 	mu        sync.Mutex
 	ended     bool
-	locks     map[string]*holding // by name: a list, by lock.next, of those being claimed or held
-	lines     map[string]*line    // by name: who waits
-	agenda    agenda              // held locks, by when they are to be extended
+	locks     map[string]*holding        // by name: a list, by lock.next, of those being claimed or held
+	ending    map[*holding]chan struct{} // those that are lost: closed when the context has ended
+	lines     map[string]*line           // by name: who waits
+	agenda    agenda                     // held locks, by when they are to be extended
 	leftovers map[*leftover]struct{}
 	places    map[string]*place     // by owner value: who stands in queues on the server
 	queueDown map[int]time.Duration // by lane: until when the queues there are left alone
@@ -182,6 +183,7 @@ func newLocker(s store.Store, option LockerOption, c Contention, d drift) *locke
 		kick:      make(chan struct{}, 1),
 		closed:    make(chan struct{}),
 		locks:     make(map[string]*holding),
+		ending:    make(map[*holding]chan struct{}),
 		lines:     make(map[string]*line),
 		leftovers: make(map[*leftover]struct{}),
 		remains:   make(map[string]int),
