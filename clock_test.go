@@ -419,6 +419,32 @@ var _ = Describe("A server's clock that is set while a queue turns", Label("cont
 			nothingLeft(s, soon)
 		})
 	}
+
+	It("ahead keeps a lock from nobody that it is passed on to, whatever the terms", func() {
+		s, name, check := server(lab.Config{Clock: true}), unique(), new(checker)
+		option := plain.option(s.Addr())
+		option.KeyValidity = 10 * time.Second
+		a, b := locker(option), locker(option)
+		for _, l := range []ctxlock.Locker{a, b} { // which then know the clock
+			take(bg(), l.WithContext, unique()).release()
+		}
+		first := take(bg(), a.WithContext, name)
+		check.enter(first)
+		waiter := stand(s, func(ctx context.Context, name string) (context.Context, context.CancelFunc, error) {
+			held, lock, err := b.Acquire(ctx, name, ctxlock.AcquireOption{NoExtend: true}) // it has to claim when it is told
+			return held, func() { _ = lock.Release(bg()) }, err
+		}, name, 1, check)
+		s.SetClock(time.Second)
+		Eventually(func() error {
+			_, release, err := b.TryWithContext(bg(), unique())
+			release()
+			return err
+		}).WithTimeout(soon).Should(MatchError(ContainSubstring("clock jumped ahead")))
+		first.release()
+		waiter.gets(soon).release()
+		check.exclusive()
+		nothingLeft(s, soon)
+	})
 })
 
 var _ = Describe("A claim that is held up on its way", Label("control"), func() {

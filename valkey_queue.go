@@ -145,11 +145,22 @@ func (s *valkeyStore) join(ctx context.Context, ops []store.Op, distrust error) 
 		return
 	}
 	switch step = max(step, s.clock.observe(taken, life.sent, s.now())); {
-	case ops[0].Mine() && s.clock.distrusted(s.now(), ops[0].Validity) != nil:
+	case ops[0].Mine() && !passedOn(ops) && s.clock.distrusted(s.now(), ops[0].Validity) != nil:
 		s.doubt(ops)
 	case step != steady && life.at != 0: // the keys were given the wrong life
 		s.extendAgain(ctx, ops)
 	}
+}
+
+// passedOn tells whether a claim has found that its lock was passed on to it. If all claims before it
+// were answered, nothing else can have made the keys its own.
+func passedOn(ops []store.Op) bool {
+	for i := range ops {
+		if ops[i].Mine() && !ops[i].Found {
+			return false
+		}
+	}
+	return ops[0].Settled >= ops[0].Epoch-1
 }
 
 // joinFlags are those of the script.
@@ -392,7 +403,7 @@ func (a *answers) joined(op *store.Op, said, holder string, left time.Duration) 
 		if err != nil {
 			a.fail(op, errStrange)
 		} else if ms != -2 {
-			op.Holder, op.TTL = op.Owner, leftOf(ms)
+			op.Holder, op.TTL, op.Found = op.Owner, leftOf(ms), kind == "o"
 		}
 	case "h":
 		op.Holder, op.TTL = holder, left

@@ -102,7 +102,8 @@ type Answer struct {
 	// Stream is the same, and not zero, for requests that are carried out in the order in which they were made: what has no answer
 	// (Unknown) cannot come any more once a later one of its Stream was answered. Zero where a store does not know.
 	Stream int64
-	// Found tells that the key had Owner, and was deleted or passed on by this request (Release).
+	// Found tells that the key had Owner before this request: it was deleted or passed on (Release), or
+	// left as it is (Claim with Queue; a store need not tell).
 	Found bool
 	// Queued tells that Owner stands in the queue now (Claim with Queue; Read with Queue, by the claim of Epoch, in the first Op), also beside an Err, which then says why it did not take a lock that is
 	// free. TTL is zero then if it was not asked for.
