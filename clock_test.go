@@ -420,6 +420,24 @@ var _ = Describe("A server's clock that is set while a queue turns", Label("cont
 		})
 	}
 
+	It("ahead has a waiter that notices it by the key that it takes leave that key free, and wait", func() {
+		s, name := server(lab.Config{Clock: true}), unique()
+		option := plain.option(s.Addr())
+		option.KeyValidity = 10 * time.Second
+		a, b := locker(option), locker(option)
+		handedTo(s, b, a, name, new(checker)).release() // so that it goes to the queue at once
+		s.SetClock(time.Second)
+		ctx, stop := context.WithCancel(bg())
+		defer stop()
+		waiter := stand(s, func(_ context.Context, name string) (context.Context, context.CancelFunc, error) {
+			return a.WithContext(ctx, name)
+		}, name, 1, nil)
+		Expect(s.Do("EXISTS", firstKey(name))).To(BeEquivalentTo(0))
+		stop()
+		Expect(waiter.fails(soon)).To(MatchError(ContainSubstring("clock jumped ahead")))
+		nothingLeft(s, soon)
+	})
+
 	It("ahead keeps a lock from nobody that it is passed on to, whatever the terms", func() {
 		s, name, check := server(lab.Config{Clock: true}), unique(), new(checker)
 		option := plain.option(s.Addr())

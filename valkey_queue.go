@@ -147,8 +147,23 @@ func (s *valkeyStore) join(ctx context.Context, ops []store.Op, distrust error) 
 	switch step = max(step, s.clock.observe(taken, life.sent, s.now())); {
 	case ops[0].Mine() && !passedOn(ops) && s.clock.distrusted(s.now(), ops[0].Validity) != nil:
 		s.doubt(ops)
+		s.giveBack(ctx, ops)
 	case step != steady && life.at != 0: // the keys were given the wrong life
 		s.extendAgain(ctx, ops)
+	}
+}
+
+// giveBack leaves keys free that were taken and must not be trusted. Kept, they would be in the way
+// until they run out, and those who have not noticed the jump would notice it only then.
+func (s *valkeyStore) giveBack(ctx context.Context, ops []store.Op) {
+	rest := make([]store.Op, len(ops))
+	for i := range ops {
+		rest[i] = ops[i]
+		rest[i].Free, rest[i].Answer = true, store.Answer{}
+	}
+	s.Release(ctx, rest)
+	for i := range rest {
+		ops[i].Unknown = ops[i].Unknown && rest[i].Err != nil
 	}
 }
 
