@@ -41,16 +41,17 @@ root() {
     wait "$part" || ok=1
   done
   cat "$tmp/links" "$tmp/nodes" "$tmp/queues"
-  [ "$ok" = 0 ] || return 1
-  go list ./... | tail -n +2 | xargs go test -race -timeout 10m "$@"
-  go test -run '^TestScale' ./internal/sim # which the race detector does not bear
+  go list ./... | tail -n +2 | xargs go test -race -timeout 10m "$@" || ok=1
+  go test -run '^TestScale' ./internal/sim || ok=1 # which the race detector does not bear
+  return "$ok"
 }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
+failed=0 # what fails does not keep the rest from being run
 for s in "${servers[@]}"; do
   export CTXLOCK_SERVER=$s
-  root "$@"
+  root "$@" || failed=1
 done
 
 # Modules of their own: they bring dependencies that the library must not have. One server is enough for them.
@@ -58,5 +59,6 @@ export CTXLOCK_SERVER=${servers[0]}
 modules=$(scripts/modules.sh)
 for m in $modules; do
   case $m in . | ./tools) continue ;; esac
-  (cd "$m" && run "$m" "$@")
+  (cd "$m" && run "$m" "$@") || failed=1
 done
+exit "$failed"
