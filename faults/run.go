@@ -321,8 +321,9 @@ func (r *run) busy() (n int) {
 }
 
 // keysLeft lists what the library has left on the servers, once it has had the time to clean up. Of a client that crashed they run out.
+// ctxlock takes back once a second what it has noted of its waiters, if a request for that had no answer.
 func (r *run) keysLeft(crashed bool) (left []string) {
-	const cleaning = time.Second
+	const cleaning = 5 * time.Second / 2
 	if r.who.Own == nil {
 		return nil
 	}
