@@ -75,7 +75,11 @@ func (k *locker) claimClean(ctx context.Context, name string, how manner) (*hold
 		return l, back
 	}
 	l, back = k.claim(ctx, name, how)
+	pause := backoff{first: repeatPause, most: 20 * repeatPause}
 	for l == nil && k.now() < until && (back.vanished || back.remains && k.sweepName(ctx, name)) {
+		if !sleepFor(ctx, pause.next()) {
+			break
+		}
 		l, back = k.claim(ctx, name, how)
 	}
 	return l, back

@@ -244,7 +244,12 @@ func (k *locker) clean(ctx context.Context, ops []store.Op) {
 	for again := true; again; {
 		sent := k.now()
 		k.store.Read(ctx, found)
-		again = k.overwritten(found, sent)
+		if again = k.overwritten(found, sent); again && !sleepFor(ctx, repeatPause) {
+			again = false
+			for j := range found {
+				found[j].Answer = store.Answer{Err: errNoAnswer, Unknown: true}
+			}
+		}
 	}
 	for j, i := range forced {
 		if ops[i].Answer = found[j].Answer; ops[i].Mine() {

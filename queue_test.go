@@ -353,8 +353,10 @@ func (c *contest) over() {
 
 var _ = Describe("A handoff among 16 lockers", func() {
 	for _, r := range routes {
-		// Whoever is told by touch asks once more, which is a script of its own.
-		most := map[route]float64{byMessage: 10, byTouch: 20}[r]
+		// Whoever is told by touch asks once more, which is a script of its own. Up to Redis 7.0 a script
+		// that reads has all of its keys watched, and who waits is told of a change that need not be: one
+		// more look a handoff. There, 9.0 by message and 19.7 by touch elsewhere are 13.1 and 23.8.
+		most := map[route]float64{byMessage: 14, byTouch: 25}[r]
 		It(fmt.Sprintf("costs the server at most %v commands, and everybody gets the same share, told %s", most, r), func() {
 			s, c := r.server(), newContest(16)
 			ctx, option := bg(), r.option(plain, s.Addr())

@@ -91,7 +91,7 @@ func TestWaitsOfBothKinds(t *testing.T) {
 	if wrong := waitsOfBothKinds(of(900 * time.Millisecond)); wrong != nil {
 		t.Error(wrong)
 	}
-	if wrong := waitsOfBothKinds(of(4 * time.Second)); len(wrong) != 1 || !strings.Contains(wrong[0], "client 5 (valkeylock)") {
+	if wrong := waitsOfBothKinds(of(4 * time.Second)); len(wrong) != 1 || !strings.Contains(wrong[0], "client 5 (valkeylock") {
 		t.Error(wrong)
 	}
 }

@@ -15,6 +15,7 @@ var (
 
 func queueOf(q queueLock) func(rule) outcome {
 	return func(r rule) outcome {
+		q := q // several may run at once
 		q.without = r
 		return run[queueState](q, nil)
 	}
@@ -22,6 +23,7 @@ func queueOf(q queueLock) func(rule) outcome {
 
 func majorityOf(m majorityLock) func(rule) outcome {
 	return func(r rule) outcome {
+		m := m // several may run at once
 		m.without = r
 		return run[majorityState](m, nil)
 	}
